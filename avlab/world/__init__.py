@@ -1,0 +1,10 @@
+"""The controllable audio-visual world: what is heard is caused by what is seen, and everything is known.
+
+`World(...)` makes numbered clips with their truth; `export` writes them as real media files. Files: `scenes` (what
+there is), `sounds` (how it sounds), `drawing` (how it looks), `render` (clips and worlds).
+"""
+
+from avlab.world.render import LEVELS, World, export
+from avlab.world.scenes import KINDS
+
+__all__ = ["KINDS", "LEVELS", "World", "export"]

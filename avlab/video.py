@@ -1,0 +1,85 @@
+"""What a picture sequence offers before any learning: motion, residuals, grids, samples of frames.
+
+Conventions: `video` float (..., N, 3, H, W) in [0, 1]; `luminance` weighs R, G, B by 0.299, 0.587, 0.114 (Rec. 601).
+Functions keep their device and type. Letters: `N` frames, `H W` pixels, `h w` cells of a grid.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def luminance(video: torch.Tensor) -> torch.Tensor:
+    """Brightness of each pixel: (..., N, 3, H, W) to (..., N, H, W), in [0, 1].
+
+    >>> luminance(torch.ones(2, 3, 5, 7)).shape
+    torch.Size([2, 5, 7])
+    """
+    if video.ndim < 4 or video.shape[-3] != 3:
+        raise ValueError(f"video must be (..., N, 3, H, W), got {tuple(video.shape)}")
+    weights = video.new_tensor([0.299, 0.587, 0.114])
+    return torch.einsum("...chw,c->...hw", video, weights)
+
+
+def motion(video: torch.Tensor, *, smooth: int = 1) -> torch.Tensor:
+    """How much each pixel changes from the frame before: `|Y_n - Y_(n-1)|`, (..., N, H, W); frame 0 repeats frame 1's.
+
+    `smooth` (odd, frames) averages over time before differencing, which quiets sensor and compression noise.
+    Raises `ValueError` for fewer than 2 frames.
+
+    >>> video = torch.zeros(4, 3, 5, 7); video[2:] = 1
+    >>> [round(m, 6) for m in motion(video).mean((-2, -1)).tolist()]
+    [0.0, 0.0, 1.0, 0.0]
+    """
+    Y = luminance(video)
+    if Y.shape[-3] < 2:
+        raise ValueError(f"motion needs 2 frames or more, got {Y.shape[-3]}")
+    if smooth > 1:
+        *lead, N, H, W = Y.shape
+        flat = Y.reshape(-1, 1, N, H * W)
+        padded = F.pad(flat, (0, 0, smooth // 2, smooth // 2), mode="replicate")
+        Y = F.avg_pool2d(padded, (smooth, 1), stride=1).reshape(*lead, N, H, W)
+    change = Y.diff(dim=-3).abs()
+    return torch.cat([change[..., :1, :, :], change], dim=-3)
+
+
+def motion_residual(video: torch.Tensor) -> torch.Tensor:
+    """Mean picture and what departs from it: (B, N, 3, H, W) to (B, 3 + N, H, W).
+
+    Channels 0-2 are the mean RGB picture, centred at 0; channel `3 + n` is `4 (Y_n - mean_n Y)`: what a still
+    background cannot explain. It lets a 2-D convolution see when something moved (raw stacked frames train far worse).
+    """
+    if video.ndim != 5 or video.shape[2] != 3:
+        raise ValueError(f"video must be (B, N, 3, H, W), got {tuple(video.shape)}")
+    Y = luminance(video)
+    return torch.cat([video.mean(dim=1) - 0.5, 4 * (Y - Y.mean(dim=1, keepdim=True))], dim=1)
+
+
+def pool_grid(x: torch.Tensor, grid: int | tuple[int, int]) -> torch.Tensor:
+    """Mean over the cells of a grid: (..., H, W) to (..., h, w); sizes need not divide."""
+    h, w = (grid, grid) if isinstance(grid, int) else grid
+    if x.ndim < 3 or min(h, w) < 1 or h > x.shape[-2] or w > x.shape[-1]:
+        raise ValueError(f"a grid of {h}x{w} cells does not fit (..., H, W) = {tuple(x.shape)}")
+    return F.adaptive_avg_pool2d(x.reshape(-1, *x.shape[-3:]), (h, w)).reshape(*x.shape[:-2], h, w)
+
+
+def resize(video: torch.Tensor, size: int | tuple[int, int]) -> torch.Tensor:
+    """Frames of another size by area-preserving interpolation: (..., 3, H, W) to (..., 3, h, w)."""
+    h, w = (size, size) if isinstance(size, int) else size
+    flat = video.reshape(-1, *video.shape[-3:])
+    out = F.interpolate(flat, (h, w), mode="bilinear", antialias=True, align_corners=False)
+    return out.reshape(*video.shape[:-2], h, w)
+
+
+def sample_frames(video: torch.Tensor, count: int) -> torch.Tensor:
+    """`count` frames at even distances, the middles of `count` equal parts: (..., N, 3, H, W) to (..., count, 3, H, W).
+
+    >>> sample_frames(torch.arange(8.0).reshape(8, 1, 1, 1).expand(8, 3, 1, 1), 2)[:, 0, 0, 0].tolist()
+    [2.0, 6.0]
+    """
+    N = video.shape[-4]
+    if not 1 <= count <= N:
+        raise ValueError(f"cannot sample {count} of {N} frames")
+    places = ((torch.arange(count, device=video.device) + 0.5) * N / count).long()
+    return video.index_select(video.ndim - 4, places)

@@ -1,0 +1,116 @@
+"""What there is and what happens: from a seed and an index to objects, their places and their events.
+
+The causal graph of the world, read downwards: level -> number of things -> kind, size, material, place, colour ->
+events (when, how hard) -> and from there both `drawing` and `sounds`. Colour, background and loudness are drawn
+independently of the kind, so that none of them tells it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from avlab.world.sounds import Event
+
+
+class Kind(NamedTuple):
+    """What a kind can be: its family, its law (for people), the range of `f0` in Hz from largest to smallest, materials."""
+
+    family: str
+    law: str
+    low: float
+    high: float
+    materials: tuple[str, ...]
+
+
+KINDS = {
+    "bar": Kind("struck", "f0 ~ 1 / length^2; partials 1, 2.757, 5.404, 8.933", 260.0, 840.0, ("wood", "metal", "rubber")),
+    "drum": Kind("struck", "f0 ~ 1 / radius; partials 1, 1.593, 2.136, 2.296", 95.0, 170.0, ("wood", "metal", "rubber")),
+    "string": Kind("string", "f0 ~ 1 / length; a loop of one period, damped", 150.0, 270.0, ("nylon", "steel")),
+    "bird": Kind("bird", "f0 ~ 1 / size; beak opening = loudness", 1500.0, 2700.0, ("feather",)),
+}
+FACTORS = ("kind", "size", "material", "x", "y", "colour", "pick", "sweep", "trill", "strength")
+SMALLEST, LARGEST = 10 / 64, 18 / 64  # radius as a share of the picture's side
+
+
+@dataclass
+class Thing:
+    """One object: `spot` what is seen, `voice` what is heard, `events` what both follow; `sounds` False for a look-alike."""
+
+    kind: str
+    spot: dict[str, Any]
+    f0: float
+    voice: dict[str, float]
+    events: list[Event] = field(default_factory=list)
+    sounds: bool = True
+
+
+def pitch(kind: str, radius: float) -> float:
+    """`f0` in Hz of a kind with a radius (a share of the picture's side): `low (LARGEST / radius)^p`.
+
+    The power `p` is 2 for a bar and 1 for a drum, a string and a bird; `high` of each kind is where that law ends at
+    the smallest size.
+
+    >>> round(pitch("drum", 18 / 64)), round(pitch("drum", 10 / 64)), round(pitch("bar", 10 / 64))
+    (95, 171, 842)
+    """
+    return KINDS[kind].low * (LARGEST / radius) ** (2 if kind == "bar" else 1)
+
+
+def events_of(kind: str, rng: np.random.Generator, seconds: float) -> list[Event]:
+    """Two to five events at irregular times, at least a quarter second apart, with strengths from 0.35 to 1."""
+    count = int(rng.integers(2, 6))
+    room = seconds - 0.35 - 0.25 * (count - 1)
+    if room <= 0:
+        count, room = 1, max(seconds - 0.35, 0.05)
+    times = np.sort(rng.uniform(0, room, count)) + 0.12 + 0.25 * np.arange(count)
+    lengths = rng.uniform(0.16, 0.25, count) if kind == "bird" else np.zeros(count)
+    return [Event(float(t), float(s), float(n)) for t, s, n in zip(times, rng.uniform(0.35, 1, count), lengths, strict=True)]
+
+
+def make_thing(kind: str, rng: np.random.Generator, *, seconds: float, centred: bool) -> Thing:
+    """Draw one object of a kind: size, material, place, colour, and its events."""
+    radius = float(rng.uniform(SMALLEST, LARGEST))
+    x, y = rng.uniform((1.15 * radius, 1.6 * radius), (1 - 1.15 * radius, 1 - 0.95 * radius))  # room for the mallet
+    hue = rng.uniform(50, 235, 3)
+    spot = {
+        "radius": radius,
+        "x": 0.5 if centred else float(x),
+        "y": 0.55 if centred else float(y),
+        "tilt": float(rng.uniform(-0.4, 0.4)),
+        "side": 1 if x < 0.5 else -1,  # a bird looks towards the middle, so that its beak stays in the picture
+        "pick": float(rng.uniform(0.12, 0.5)),
+        "colour": tuple(int(c) for c in hue),
+        "material": str(rng.choice(KINDS[kind].materials)),
+    }
+    voice = {"sweep": float(rng.uniform(-0.35, 0.6)), "trill": float(rng.uniform(12, 30))}
+    return Thing(kind, spot, pitch(kind, radius), voice, events_of(kind, rng, seconds))
+
+
+def apart(things: list[Thing], new: Thing) -> bool:
+    """Whether a new object leaves the ones already there mostly uncovered."""
+    return all(
+        np.hypot(new.spot["x"] - t.spot["x"], new.spot["y"] - t.spot["y"]) > 0.85 * (new.spot["radius"] + t.spot["radius"])
+        for t in things
+    )
+
+
+def make_scene(level: int, kinds: tuple[str, ...], rng: np.random.Generator, *, seconds: float) -> list[Thing]:
+    """The objects of one clip: the one that sounds first, then silent look-alikes (from L2 on, 0 to 2 of them).
+
+    Two look-alikes in three move on their own time, the third stands still. An object for which no free place is
+    found in 20 tries is left out.
+    """
+    things = [make_thing(str(rng.choice(kinds)), rng, seconds=seconds, centred=level == 0)]
+    for _ in range(int(rng.integers(0, 3)) if level >= 2 else 0):
+        kind, moves = str(rng.choice(kinds)), rng.random() < 2 / 3
+        for _ in range(20):
+            new = make_thing(kind, rng, seconds=seconds, centred=False)
+            if apart(things, new):
+                new.sounds = False
+                new.events = new.events if moves else []
+                things.append(new)
+                break
+    return things
