@@ -54,7 +54,7 @@ def log_mel(
 
     `M` is librosa's default (Slaney) filter bank from `low` to `high` Hz (default: half of the sample rate). Decibels
     are absolute, not relative to the clip's own maximum: a clip's values do not depend on what else is in the batch,
-    and loudness is kept. A full-scale sine reaches about 25 dB; -80 dB lies just above the noise of 16 bits. Differs
+    and loudness is kept. A full-scale sine reaches about 25 dB; the noise of 16 bits lies at -94 dB. Differs
     from `librosa.power_to_db` in this only: `top_db` is off, `amin` is the floor.
 
     Raises `ValueError` for an empty or non-finite waveform, a sample rate too low for `high`, or bands so narrow that
@@ -63,7 +63,7 @@ def log_mel(
     >>> tone = torch.sin(2 * torch.pi * 1000 * torch.arange(16000) / 16000)
     >>> X = log_mel(tone, sample_rate=16000)
     >>> X.shape, round(float(X[:, 50].max())), round(float(X.min()))
-    (torch.Size([64, 101]), 24, -80)
+    (torch.Size([64, 101]), 25, -80)
     """
     mel = mel_filters(sample_rate=sample_rate, n_fft=n_fft, bands=bands, low=low, high=high)
     energy = mel.to(waveform) @ spectrogram(waveform, n_fft=n_fft, hop=hop)  # (..., F, T)
