@@ -1,0 +1,133 @@
+"""`avlab lab · run · check · calibrate · doctor · world`: the commands of the workbench."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from avlab.start import PROFILES
+
+PROFILE = click.option("--profile", type=click.Choice(PROFILES), default="quick", show_default=True)
+CLIPS = click.option("--clips", type=click.Path(exists=True, file_okay=False), help="Your own clips, a folder.")
+
+
+@click.group()
+@click.version_option(package_name="avlab")
+def main() -> None:
+    """A notebook-first workbench for deep audio-visual correlation learning."""
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=8888, show_default=True)
+@click.option("--no-browser", is_flag=True, help="Only serve; the address with its token is printed.")
+def lab(port: int, no_browser: bool) -> None:
+    """Open JupyterLab on the first lesson, for this machine alone."""
+    from avlab.course.run import project
+
+    try:
+        folder = project()
+    except FileNotFoundError as error:
+        raise click.ClickException(str(error)) from None
+    command = [sys.executable, "-m", "jupyterlab", "notebooks/00_start_here.ipynb", f"--port={port}"]
+    command += ["--ServerApp.ip=127.0.0.1", *(["--no-browser"] if no_browser else [])]
+    sys.exit(subprocess.run(command, cwd=folder).returncode)
+
+
+@main.command()
+@click.argument("notebooks", nargs=-1)
+@PROFILE
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Notebooks at a time.")
+@CLIPS
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: runs/ in the project.")
+def run(notebooks: tuple[str, ...], profile: str, seed: int, jobs: int, clips: str | None, out: Path | None) -> None:
+    """Run lessons (01, or a path; all if none is named), write results.json and a page of each."""
+    from avlab.course import run as runner
+
+    try:
+        paths = runner.find(notebooks)
+        out = out or runner.project() / "runs"
+        results = runner.run_all(paths, profile=profile, seed=seed, clips=clips, out=out, jobs=jobs)
+    except (FileNotFoundError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(runner.table(results))
+    click.echo(f"\nresults and pages: {out}")
+    sys.exit(any(result["status"] != "ok" for result in results.values()))
+
+
+@main.command()
+@click.argument("notebooks", nargs=-1)
+def check(notebooks: tuple[str, ...]) -> None:
+    """Check lessons (all if none is named) against the contract, without running them."""
+    from avlab.course import contract, run
+
+    try:
+        paths = run.find(notebooks)
+    except FileNotFoundError as error:
+        raise click.ClickException(str(error)) from None
+    violations = [violation for path in paths for violation in contract.check(path)]
+    for violation in violations:
+        click.echo(str(violation))
+    click.echo(f"{len(paths)} notebooks, {len(violations)} violations")
+    sys.exit(bool(violations))
+
+
+@main.command()
+@click.argument("notebook")
+@click.option("--seeds", type=click.IntRange(3), default=10, show_default=True)
+@PROFILE
+@click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Seeds at a time.")
+def calibrate(notebook: str, seeds: int, profile: str, jobs: int) -> None:
+    """Run a lesson over seeds and store what its outcomes are, as the baseline of later runs."""
+    from avlab.course import outcomes, run
+
+    try:
+        (path,) = run.find([notebook])
+        summary = run.calibrate(path, seeds=range(seeds), profile=profile, jobs=jobs)
+    except (FileNotFoundError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    for name, known in summary["outcomes"].items():
+        click.echo(f"{name}: mean {known['mean']:.4g}, sd {known['sd']:.3g}, [{known['low']:.4g}, {known['high']:.4g}]")
+    failing = {name: bad for part in ("expectations", "controls") for name, bad in summary[part].items() if bad}
+    for name, bad in failing.items():
+        click.echo(f"FAILED in {len(bad)} of {seeds} seeds ({', '.join(map(str, bad))}): {name}")
+    if failing:
+        raise click.ClickException("nothing stored: what a lesson states must hold for every seed")
+    place = path.parents[1] / "tests" / "baselines" / f"{path.stem}.json"
+    outcomes.save(place, path.stem, profile, summary)
+    click.echo(f"stored in {place}")
+
+
+@main.command()
+def doctor() -> None:
+    """Say whether this machine is ready, and what to do where it is not."""
+    from avlab.course import doctor as examiner
+
+    lines = examiner.examine()
+    click.echo(examiner.report(lines))
+    sys.exit(any(line.ok is False for line in lines))
+
+
+@main.group()
+def world() -> None:
+    """The controllable audio-visual world."""
+
+
+@world.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--clips", type=click.IntRange(1, 100_000), default=20, show_default=True)
+@click.option("--level", type=click.Choice(["L0", "L1", "L2"]), default="L1", show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def export(folder: Path, clips: int, level: str, seed: int) -> None:
+    """Write clips of the world as mp4 files, with their truth as JSON beside them."""
+    from avlab import world as worlds
+
+    worlds.export(folder, clips=clips, level=level, seed=seed)
+    click.echo(f"{clips} clips in {folder}")
+
+
+if __name__ == "__main__":
+    main()
