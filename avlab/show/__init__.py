@@ -1,13 +1,14 @@
-"""What a learner sees, hears and moves: figures, player, explorers and cards.
+"""What a learner sees, hears and moves: figures, player, atlas, explorers and cards.
 
 >>> from avlab.show import SIGHT, SOUND
 >>> SOUND, SIGHT
 ('#E07B00', '#0072B2')
 """
 
+from avlab.show.atlas import Atlas
 from avlab.show.cards import check, exercise, predict
 from avlab.show.explore import explore
 from avlab.show.figures import SIGHT, SOUND, show, use_style
 from avlab.show.player import Player
 
-__all__ = ["SIGHT", "SOUND", "Player", "check", "exercise", "explore", "predict", "show", "use_style"]
+__all__ = ["SIGHT", "SOUND", "Atlas", "Player", "check", "exercise", "explore", "predict", "show", "use_style"]

@@ -10,6 +10,7 @@ import html
 import inspect
 import io
 import itertools
+import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from PIL import Image
 
 from avlab.show import figures
 
+SLOW = 0.5  # seconds of one draw above which the picture at rest is a single one
 CORNERS = 32  # states at which all controls are at an extreme; more are sampled evenly
 _alive: list[weakref.ref[Explorer]] = []
 
@@ -99,7 +101,8 @@ class Explorer(ipywidgets.VBox):
 
     def figure(self, state: dict[str, Any]) -> Figure:
         """What `draw` makes of a state; raises `TypeError` if it is no matplotlib figure, and what `draw` raises."""
-        figure = self.draw(**state)
+        with matplotlib.rc_context(fname=figures.STYLE):
+            figure = self.draw(**state)
         if not isinstance(figure, Figure):
             raise TypeError(f"the draw of explorer {self.name!r} must return a matplotlib Figure, got {type(figure)}")
         return figure
@@ -141,32 +144,31 @@ class Explorer(ipywidgets.VBox):
             self.hint.value = f'<span role="alert" style="color:#b00020"><b>Cannot be drawn.</b> {said}</span>'
 
     def rest_picture(self) -> tuple[bytes, str]:
-        """The picture at rest with the extremes of each control below it, as PNG bytes, and its alternative text."""
+        """The picture at rest with the extremes of each control below it, as PNG bytes, and its alternative text.
+
+        The extremes are left out where one draw takes over half a second.
+        """
+        begun = time.perf_counter()
         figure = self.figure(self.rest)
-        alt = f"Explorer {self.name} at rest ({_said(self.rest)}): {figures.alt_text(figure)}"
-        rows = [(name, [v for v in self.extremes(name) if v != self.rest[name]][:3]) for name in self.controls]
-        rows = [(name, values) for name, values in rows if values]
         main = _pixels(figures.png(figure))
+        alt = f"Explorer {self.name} at rest ({_said(self.rest)}): {figures.alt_text(figure)}"
+        moved = [{name: v} for name in self.controls for v in self.extremes(name)[:4] if v != self.rest[name]]
+        if time.perf_counter() - begun > SLOW or not moved:
+            return figures.png(figure), alt
         h, w = main.shape[:2]
-        columns = max((len(values) for _, values in rows), default=1)
-        width = max(w / 100, 6.4)
-        cell = min(width / max(columns, 2), 3.4)
-        heights = [width * h / w, *([cell * h / w + 0.3] * len(rows))]
+        rows, width = -(-len(moved) // 3), w / 100
         with matplotlib.rc_context(fname=figures.STYLE):
-            sheet = Figure(figsize=(width, sum(heights)))
-            grids = sheet.add_gridspec(len(rows) + 1, 1, height_ratios=heights, hspace=0.05)
-            axes = sheet.add_subplot(grids[0])
+            sheet = Figure(figsize=(width, h / 100 + rows * (width / 3 * h / w + 0.35)))
+            parts = sheet.add_gridspec(rows + 1, 3, height_ratios=[h / 100] + [width / 3 * h / w + 0.35] * rows)
+            axes = sheet.add_subplot(parts[0, :])
             axes.imshow(main, interpolation="antialiased")
             axes.axis("off")
-            for row, (name, values) in enumerate(rows, start=1):
-                for column, axes in enumerate(grids[row].subgridspec(1, max(columns, 2)).subplots()):
-                    axes.axis("off")
-                    if column < len(values):
-                        moved = {name: values[column]}
-                        axes.imshow(_pixels(self.picture(self.rest | moved)), interpolation="antialiased")
-                        axes.set_title(_said(moved), fontsize=9, fontweight="normal")
-            alt += ". Below: the same with " + "; ".join(_said({name: v}) for name, values in rows for v in values)
-            return figures.png(sheet), alt
+            for place, change in enumerate(moved):
+                axes = sheet.add_subplot(parts[1 + place // 3, place % 3])
+                axes.imshow(_pixels(self.picture(self.rest | change)), interpolation="antialiased")
+                axes.axis("off")
+                axes.set_title(_said(change), fontsize=9, fontweight="normal", loc="center")
+            return figures.png(sheet), f"{alt}. Below: the same with " + "; ".join(map(_said, moved))
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         try:

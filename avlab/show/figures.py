@@ -217,9 +217,9 @@ def _picture(
         _outline(axes, truth, extent)
 
 
-def _title(axes: Axes, text: str, **options: Any) -> None:
-    """A finding as title, broken into lines that fit the figure."""
-    axes.set_title(textwrap.fill(text, int(11.5 * axes.figure.get_size_inches()[0])), **options)
+def _title(axes: Axes, text: str, *, aside: float = 0.6, **options: Any) -> None:
+    """A finding as title, broken into lines that fit the figure but for `aside` inches left of the axes."""
+    axes.set_title(textwrap.fill(text, int(11 * (axes.figure.get_size_inches()[0] - aside))), **options)
 
 
 def _bare(axes: Axes) -> None:
@@ -505,7 +505,7 @@ def draw_recall(
     axes.set_xlim(0, min(115, max(100 * r[2] for r in rows.values()) * 1.15 + 1))
     where = "first" if k == 1 else f"within the first {k}"
     found = f"{best} finds {rows[best][0]:.0%} of the partners {where}: {rows[best][0] / chance:.0f} times chance"
-    _title(axes, title or found, pad=18)
+    _title(axes, title or found, aside=1.7, pad=18)
     figure.set_label(f"Recall@{k}: " + ", ".join(f"{n} {r[0]:.1%}" for n, r in rows.items()) + f"; chance {chance:.1%}")
     return figure
 

@@ -134,7 +134,7 @@ function render({ model, el }) {
     for (let x = left; x < W; x++) {
       const from = Math.floor((x - left) / (W - left) * end), to = Math.max(from + 1, Math.floor((x + 1 - left) / (W - left) * end));
       let low = 0, high = 0;
-      for (let i = from; i < Math.min(to, length); i++) { const v = samples[i * channels]; low = Math.min(low, v); high = Math.max(high, v); }
+      for (let i = from * channels; i < Math.min(to, length) * channels; i++) { const v = samples[i]; low = Math.min(low, v); high = Math.max(high, v); }
       g.fillRect(x, 40 - 40 * high / wav.peak, 1, Math.max(1, 40 * (high - low) / wav.peak));
     }
     g.drawImage(mel, left, split, W - left, foot - split);
