@@ -6,6 +6,7 @@ that a page without a kernel still teaches. In a run without a browser the runne
 
 from __future__ import annotations
 
+import base64
 import html
 import inspect
 import io
@@ -86,9 +87,10 @@ class Explorer(ipywidgets.VBox):
         for key, value in start.items():
             self.controls[key].value = value
         self.rest = self.state
-        self.image = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%", object_fit="contain"))
+        self.image = ipywidgets.HTML("")  # not `ipywidgets.Image`: that one has no alternative text
         self.hint = ipywidgets.HTML("")
         super().__init__([*self.controls.values(), self.hint, self.image])
+        self.add_class("avlab-explorer")
         for widget in self.controls.values():
             widget.observe(self._update, names="value")
         self._update(None)
@@ -135,8 +137,9 @@ class Explorer(ipywidgets.VBox):
         self.hint.value = "<i>drawing …</i>"
         try:
             figure = self.figure(self.state)
-            self.image.value = figures.png(figure)
-            self.image.alt = figures.alt_text(figure)
+            data = base64.b64encode(figures.png(figure)).decode()
+            alt = html.escape(figures.alt_text(figure), quote=True)
+            self.image.value = f'<img alt="{alt}" src="data:image/png;base64,{data}" style="max-width:100%">'
             self.hint.value = ""
         except Exception as error:  # shown where the learner looks; a run meets it through the sweep
             last = traceback.extract_tb(error.__traceback__)[-1]
