@@ -41,6 +41,7 @@ FORMATS = (
 IMAGE_FORMATS = "png_pipe,jpeg_pipe,bmp_pipe,webp_pipe"
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 MAX_PIXELS = 8192 * 4320  # one frame of 8K
+MAX_IMAGE_BYTES = 64 * 2**20
 MAX_STREAMS = 32
 MAX_CHANNELS = 16
 MAX_BYTES = 2**30  # of the frames of one clip
@@ -99,7 +100,10 @@ def _open(path: Path) -> Iterator[av.container.InputContainer]:
     with container:
         if len(container.streams) > MAX_STREAMS:
             raise MediaError(f"{path.name}: {len(container.streams)} tracks, at most {MAX_STREAMS} are read; keep two")
-        yield container
+        try:
+            yield container
+        except av.error.FFmpegError as error:
+            raise MediaError(f"{path.name}: damaged ({type(error).__name__}); export it again") from None
 
 
 def _tracks(container: av.container.InputContainer, name: str) -> tuple:
@@ -112,9 +116,9 @@ def _tracks(container: av.container.InputContainer, name: str) -> tuple:
             raise MediaError(f"{name}: FFmpeg has no decoder for its {stream.type} track; convert it to H.264 and AAC")
     if video is not None and video.width * video.height > MAX_PIXELS:
         raise MediaError(f"{name}: {video.width}x{video.height} pixels, at most {MAX_PIXELS} are decoded; shrink it")
-    if audio is not None and audio.channels > MAX_CHANNELS:
-        raise MediaError(f"{name}: {audio.channels} sound channels, at most {MAX_CHANNELS} are decoded; mix it down")
-    if audio is not None and not 4000 <= audio.rate <= 384000:
+    if audio is not None and not 1 <= audio.channels <= MAX_CHANNELS:
+        raise MediaError(f"{name}: {audio.channels} sound channels, 1 to {MAX_CHANNELS} are decoded; mix it down")
+    if audio is not None and not 4000 <= (audio.rate or 0) <= 384000:
         raise MediaError(f"{name}: sound at {audio.rate} Hz, 4000 to 384000 are read; resample it")
     return video, audio
 
@@ -169,6 +173,11 @@ def _fit(image: np.ndarray, size: tuple[int, int] | None, fit: str) -> np.ndarra
     return np.pad(image, ((top, size[0] - H - top), (left, size[1] - W - left), (0, 0))) if fit == "pad" else image
 
 
+def _check_bytes(name: str, count: int) -> None:
+    if count > MAX_BYTES:
+        raise MediaError(f"{name}: the clip takes more than {MAX_BYTES} bytes; give a smaller size=, seconds= or fps=")
+
+
 class _Picture:
     """Frames by presentation time onto the grid `start + n / fps`; only sampled frames are converted and shrunk."""
 
@@ -198,13 +207,8 @@ class _Picture:
         total = min(self.limit, max(0, ceil((end - TICK - self.start) * self.fps)))
         if total > self.count and self.pending is not None:
             image = _fit(_upright(self.pending), self.size, self.fit)
-            if self.count == 0:
-                self.shape = image.shape
-                if self.limit * image.nbytes > MAX_BYTES:
-                    raise MediaError(
-                        f"{self.name}: the clip could take {self.limit * image.nbytes / 1e9:.1f} GB of "
-                        "memory; give a smaller size=, fewer seconds= or a lower fps="
-                    )
+            self.shape = image.shape if self.count == 0 else self.shape
+            _check_bytes(self.name, total * image.nbytes)
             image = image if image.shape == self.shape else cv2.resize(image, self.shape[1::-1])
             self.pixels += image.tobytes() * (total - self.count)
             self.count = total
@@ -229,8 +233,10 @@ def _mix(layout: av.AudioLayout, channels: int | None) -> np.ndarray | None:
 class _Sound:
     """Sound by presentation time onto the line of samples that begins at `start`: mixed, then resampled once."""
 
-    def __init__(self, stream: av.AudioStream, start: float, sample_rate: int, seconds: float, channels: int | None):
-        self.start, self.rate, self.limit = start, stream.rate, ceil(seconds * stream.rate)
+    def __init__(
+        self, name: str, stream: av.AudioStream, start: float, sample_rate: int, seconds: float, channels: int | None
+    ):
+        self.name, self.start, self.rate, self.limit = name, start, stream.rate, ceil(seconds * stream.rate)
         self.sources, self.mix = stream.channels, _mix(stream.layout, channels)
         self.channels = self.sources if self.mix is None else len(self.mix)
         same = self.rate == sample_rate
@@ -258,7 +264,9 @@ class _Sound:
         gap = round((at - self.start) * self.rate) - self.position
         if self.position > 0 and abs(gap) <= 0.02 * self.rate:
             gap = 0  # rounding of timestamps, not a hole
-        self.feed(np.zeros((self.channels, max(0, min(gap, self.limit - self.position))), np.float32))
+        begins = min(self.position + gap, self.limit)
+        while self.position < begins:
+            self.feed(np.zeros((self.channels, min(begins - self.position, self.rate)), np.float32))
         self.feed(x[:, max(0, -gap) :])
 
     def feed(self, x: np.ndarray) -> None:
@@ -266,6 +274,7 @@ class _Sound:
         self.position += len(x)
         if len(x):
             self.samples += (x if self.soxr is None else self.soxr.resample_chunk(x)).tobytes()
+            _check_bytes(self.name, len(self.samples))
 
     def waveform(self, length: int) -> np.ndarray:
         """The sound as (C, L), cut or filled with silence to `length` samples."""
@@ -275,21 +284,24 @@ class _Sound:
         return np.clip(np.pad(x, ((0, 0), (0, length - x.shape[1]))), -1, 1)
 
 
-def _still(path: Path, size: tuple[int, int] | None, fit: str) -> np.ndarray | None:
-    """The picture of the same stem beside a sound, or None."""
-    for ending in IMAGES:
-        image = path.with_suffix(ending)
-        if image.is_file():
-            if image.stat().st_size > MAX_BYTES // 8:
-                raise MediaError(f"{image.name}: an image of {image.stat().st_size} bytes is too large; shrink it")
-            # opened from memory, since FFmpeg reads % in an image's name as the number in a series
-            try:
-                with av.open(io.BytesIO(image.read_bytes()), options={"format_whitelist": IMAGE_FORMATS}) as container:
-                    container.streams.video[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-                    return _fit(_upright(next(container.decode(video=0))), size, fit)
-            except (av.error.FFmpegError, OSError, IndexError, StopIteration, ValueError) as error:
-                raise MediaError(f"{image.name}: not an image that can be decoded ({error}); export it again") from None
-    return None
+def picture_beside(path: Path) -> Path | None:
+    """The image file of the same stem beside a sound file, or None."""
+    if not path.parent.is_dir():
+        return None
+    beside = (p for p in path.parent.iterdir() if p.stem == path.stem and p.suffix.lower() in IMAGES and p.is_file())
+    return min(beside, default=None)
+
+
+def _still(image: Path, size: tuple[int, int] | None, fit: str) -> np.ndarray:
+    """An image file as (H, W, 3); from memory, since FFmpeg reads % in an image's name as the number in a series."""
+    if image.stat().st_size > MAX_IMAGE_BYTES:
+        raise MediaError(f"{image.name}: an image of more than {MAX_IMAGE_BYTES} bytes; shrink it")
+    try:
+        with av.open(io.BytesIO(image.read_bytes()), options={"format_whitelist": IMAGE_FORMATS}) as container:
+            container.streams.video[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+            return _fit(_upright(next(container.decode(video=0))), size, fit)
+    except (av.error.FFmpegError, OSError, IndexError, StopIteration, ValueError) as error:
+        raise MediaError(f"{image.name}: cannot be decoded as an image ({type(error).__name__}); export it") from None
 
 
 def read(
@@ -344,28 +356,31 @@ def decode(
         video, audio = _tracks(container, path.name)
         if audio is None:
             raise MediaError(f"{path.name}: no audio track; an audio-visual clip needs one")
-        still = _still(path, size, fit) if video is None else None
-        if video is None and still is None:
+        image = picture_beside(path) if video is None else None
+        if video is None and image is None:
             raise MediaError(f"{path.name}: no video track; put a picture {path.stem}.png beside it to show one")
         length = container.duration / av.time_base if container.duration is not None else None
         if seconds is None and length is not None and length - start > max_seconds:
             raise MediaError(f"{path.name}: lasts {length:.0f} s, more than max_seconds={max_seconds:g}; cut it up")
-        # a header may lie about the duration or not know it: one tick above the limit tells "too long" from "just so"
-        most = seconds or min(max_seconds + 1, (length or max_seconds) - start + 1)
+        # a header may lie or not know: decoding goes on to one second above the limit, which tells "too long"
+        most = seconds or min(max_seconds + 1, max_seconds + 1 if length is None else 2 * length + 10)
         fps = fps or (float(video.average_rate) if video is not None and video.average_rate else 25.0)
         origin = container.start_time / av.time_base if container.start_time is not None else 0.0
-        for seek in (True, False) if start > 3 else (False,):
-            sound = _Sound(audio, origin + start, sample_rate, most + TAIL, channels)
+        # to a key frame before the start: decoders need a little of what came before
+        for jump in (origin + start - 1, origin) if start > 3 else (None,):
+            sound = _Sound(path.name, audio, origin + start, sample_rate, most + TAIL, channels)
             picture = _Picture(path.name, origin + start, fps, max(1, round(most * fps)), size, fit)
-            damaged, stopped = _pull(container, (video, audio), picture, sound, deadline_seconds, origin, seek)
+            damaged, stopped = _pull(container, (video, audio), picture, sound, deadline_seconds, jump)
             first = sound.first if video is None else picture.first
             if first is not None and first <= origin + start + TICK:
-                break  # else the jump landed too late, as it does in files without an index: read from the beginning
+                break  # else the jump landed too late, as it does in files without an index: from the beginning then
     if sound.position == 0:
         raise MediaError(f"{path.name}: no sound could be decoded after {start:g} s; the file is damaged or too short")
     heard = sound.position / sound.rate
-    if still is not None:
+    if image is not None:
+        still = _still(image, size, fit)
         picture.count = min(picture.limit, max(1, ceil((heard - TICK) * fps)))
+        _check_bytes(path.name, picture.count * still.nbytes)
         frames = np.repeat(still[None], picture.count, axis=0)
     elif picture.count == 0:
         raise MediaError(f"{path.name}: no frame could be decoded after {start:g} s; the file is damaged or too short")
@@ -381,6 +396,9 @@ def decode(
     notes = [f"{damaged} damaged packets skipped"] if damaged else []
     if stopped:
         notes.append(stopped)
+    for what, track in (("sound", sound), ("picture", picture)):
+        if track.first is not None and track.first - track.start > 2 * TAIL:
+            notes.append(f"the {what} starts after {track.first - origin:.1f} s")
     if picture.count > N:
         notes.append(f"the sound ends after {start + heard:.1f} s, before the picture: the rest is left out")
     if seconds is None and length is not None and start + N / fps < length - 2 * TAIL:
@@ -395,8 +413,7 @@ def _pull(
     picture: _Picture,
     sound: _Sound,
     deadline: float,
-    origin: float,
-    seek: bool,
+    jump: float | None,
 ) -> tuple[int, str]:
     """Feed `picture` and `sound` from the file: the number of damaged packets, and why it stopped early if it did."""
     begun, damaged, last, (video, audio) = time.monotonic(), 0, None, tracks
@@ -405,8 +422,8 @@ def _pull(
         if not stream.codec_context.is_open:
             stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # the header may say less than a frame has
             stream.codec_context.thread_type = "AUTO"
-    if picture.start > origin:  # to a key frame before it: decoders need a little of what came before
-        container.seek(int((picture.start - 1 if seek else origin) * av.time_base), backward=True)
+    if jump is not None:
+        container.seek(int(jump * av.time_base), backward=True)
     packets = container.demux(streams)
     while not (sound.full() and (video is None or picture.full())):
         gained = max(picture.count / picture.fps, sound.position / sound.rate)

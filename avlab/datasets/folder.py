@@ -26,48 +26,11 @@ from pathlib import Path
 import numpy as np
 
 from avlab.clip import Clip
-from avlab.media import IMAGES, Decoded, MediaError, decode
+from avlab.media import IMAGES, Decoded, MediaError, decode, picture_beside
 
-ENDINGS = set(
-    [
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".mpg",
-        ".mpeg",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".vob",
-        ".flv",
-        ".wmv",
-        ".asf",
-        ".3gp",
-        ".ogv",
-        ".mxf",
-        ".dv",
-        ".gif",
-        ".nut",
-        ".rm",
-        ".wav",
-        ".w64",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".mp3",
-        ".m4a",
-        ".aac",
-        ".aif",
-        ".aiff",
-        ".caf",
-        ".au",
-        ".ac3",
-    ]
-)
+VIDEO_ENDINGS = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .vob .flv .wmv .asf .3gp .ogv .mxf .dv .gif"
+SOUND_ENDINGS = ".wav .w64 .flac .ogg .oga .opus .mp3 .m4a .aac .aif .aiff .caf .au .ac3"
+ENDINGS = frozenset(f"{VIDEO_ENDINGS} {SOUND_ENDINGS}".split())
 VERSION = 1  # of the cache: raise it when decoding changes
 CACHE_BYTES = 4 * 2**30
 MAX_LABELS_BYTES = 16 * 2**20
@@ -125,7 +88,7 @@ def scan(
     size: int | tuple[int, int] = 112,
     fps: float = 12.0,
     sample_rate: int = 16000,
-    channels: int | None = None,
+    channels: int | None = 2,
     fit: str = "stretch",
     max_seconds: float = 600.0,
     deadline_seconds: float = 8.0,
@@ -135,10 +98,11 @@ def scan(
     """Clips from a folder, a file or a list of files; a file that cannot be used is listed with the reason.
 
     `window` and `hop` in seconds: a clip starts every `hop` (None: every `window`) and only whole windows are kept;
-    `window=None` makes one clip a file. `size` pixels, `fps`, `sample_rate`, `channels`, `fit`, `max_seconds` and
-    `deadline_seconds` as `avlab.media.decode` has them. `labels` is a CSV file with the columns `file`, `label` and,
-    if wanted, `caption`; `file` is a path below the folder or a bare name. `cache` is a folder (None: `AVLAB_CACHE`, or
-    `data/cache` where the command runs), kept below `cache_bytes` by dropping what was unused for longest.
+    `window=None` makes one clip a file. All clips get two `channels`, so that they stack; None keeps the file's.
+    `size` in pixels, `fps`, `sample_rate`, `fit`, `max_seconds` and `deadline_seconds` as `avlab.media.decode` has
+    them. `labels` is a CSV file with the columns `file`, `label` and, if wanted, `caption`; `file` is a path below the
+    folder, or the bare name of any number of files. `cache` is a folder (None: `AVLAB_CACHE`, or `data/cache` where
+    the command runs), kept below `cache_bytes` by dropping what was unused for longest.
 
     Raises `ValueError` for a setting that is none and for a CSV that cannot be used, naming its line.
 
@@ -176,7 +140,7 @@ def scan(
             whole, notes = _cached(path, settings, store)
             whole.source, (whole.label, whole.caption) = name, known.get(key, (None, None))[:2]
             clips = [whole] if window is None else _windows(whole, window, hop)
-        except (MediaError, OSError) as error:
+        except (MediaError, OSError, MemoryError) as error:
             result.rejected.append(Rejected(name, str(error).replace("\n", " ")))
             continue
         result.clips += clips
@@ -218,7 +182,7 @@ def _labels(path: Path) -> dict[str, tuple[str | None, str | None, int]]:
                 line, name = rows.line_num, (row["file"] or "").strip()
                 if None in row or None in row.values():
                     raise ValueError(
-                        f"{path}, line {line}: {len(rows.fieldnames)} cells are needed; put a text with commas in quotes"
+                        f"{path}, line {line}: needs {len(rows.fieldnames)} cells; put text with commas in quotes"
                     )
                 if not name:
                     raise ValueError(f"{path}, line {line}: the column file is empty; name a file or drop the line")
@@ -260,8 +224,8 @@ def _cached(path: Path, settings: dict, store: Path) -> Decoded:
     """The whole file as a clip, out of the cache or decoded and put there."""
     if not path.is_file():
         return decode(path, **settings)  # raises with the reason
-    beside = [path, *(path.with_suffix(ending) for ending in IMAGES)]  # a still picture belongs to the entry
-    stats = [(file.name, s.st_size, s.st_mtime_ns) for file in beside if file.is_file() for s in [file.stat()]]
+    parts = [path, picture_beside(path)]  # a picture beside a sound belongs to the entry
+    stats = [(part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in parts if part is not None]
     identity = {"version": VERSION, "path": str(path.resolve()), "files": stats, "settings": settings}
     entry = store / hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
     kept = _load(entry)
