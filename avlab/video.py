@@ -22,26 +22,23 @@ def luminance(video: torch.Tensor) -> torch.Tensor:
     return torch.einsum("...chw,c->...hw", video, weights)
 
 
-def motion(video: torch.Tensor, *, smooth: int = 1) -> torch.Tensor:
-    """How much each pixel changes from the frame before: `|Y_n - Y_(n-1)|`, (..., N, H, W); frame 0 repeats frame 1's.
+def motion(video: torch.Tensor) -> torch.Tensor:
+    """How much each pixel changes around each frame: (..., N, 3, H, W) to (..., N, H, W), in [0, 1].
 
-    `smooth` (odd, frames) averages over time before differencing, which quiets sensor and compression noise.
-    Raises `ValueError` for fewer than 2 frames.
+    `M_n = (|Y_n - Y_(n-1)| + |Y_(n+1) - Y_n|) / 2`, one-sided at both ends: centred on the frame, as the sound of
+    frame `n` is, so that neither runs ahead of the other. Raises `ValueError` for fewer than 2 frames.
 
     >>> video = torch.zeros(4, 3, 5, 7); video[2:] = 1
     >>> [round(m, 6) for m in motion(video).mean((-2, -1)).tolist()]
-    [0.0, 0.0, 1.0, 0.0]
+    [0.0, 0.5, 0.5, 0.0]
     """
     Y = luminance(video)
     if Y.shape[-3] < 2:
         raise ValueError(f"motion needs 2 frames or more, got {Y.shape[-3]}")
-    if smooth > 1:
-        *lead, N, H, W = Y.shape
-        flat = Y.reshape(-1, 1, N, H * W)
-        padded = F.pad(flat, (0, 0, smooth // 2, smooth // 2), mode="replicate")
-        Y = F.avg_pool2d(padded, (smooth, 1), stride=1).reshape(*lead, N, H, W)
-    change = Y.diff(dim=-3).abs()
-    return torch.cat([change[..., :1, :, :], change], dim=-3)
+    change = Y.diff(dim=-3).abs()  # between n and n + 1
+    before = torch.cat([change[..., :1, :, :], change], dim=-3)
+    after = torch.cat([change, change[..., -1:, :, :]], dim=-3)
+    return (before + after) / 2
 
 
 def motion_residual(video: torch.Tensor) -> torch.Tensor:

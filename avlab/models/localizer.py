@@ -53,7 +53,17 @@ def correlation_map(sound: torch.Tensor, motion: torch.Tensor, *, ridge: float =
     return rearrange(rho.masked_fill(still, 0).clamp_max(1), "B (h w) -> B h w", h=h).float()
 
 
-def attention_pool(maps: torch.Tensor, *, sharpness: float = 12.0) -> torch.Tensor:
+def correlation_match(sound: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
+    """How well every sound goes with every picture, with no training: (A, N), (B, N, h, w) to (A, B), in [0, 1].
+
+    The best place decides: `max_p rho(sound_a, motion_b at p)`, with the correlation of `correlation_map` (K = 1).
+    """
+    A = len(sound)
+    columns = [correlation_map(sound, picture.expand(A, *picture.shape)).flatten(1).amax(dim=1) for picture in motion]
+    return torch.stack(columns, dim=1)
+
+
+def attention_pool(maps: torch.Tensor, *, sharpness: float = 6.0) -> torch.Tensor:
     """One score from a map of similarities: `sum_p softmax_p(sharpness M)_p M_p`, (..., h, w) to (...).
 
     Between the mean (sharpness 0) and the maximum (infinite): a sound comes from *somewhere* in the picture, nobody
@@ -81,7 +91,7 @@ class DualEncoder(nn.Module):
     each clip's own heatmap (B, h, w); `visual` the one vector of a picture that its own sound attends to.
     """
 
-    def __init__(self, *, frames: int, D: int = 64, sharpness: float = 12.0) -> None:
+    def __init__(self, *, frames: int, D: int = 64, sharpness: float = 6.0) -> None:
         super().__init__()
         self.audio_encoder, self.visual_encoder = AudioCNN(), VisualCNN(frames)
         self.audio_projector = Projector(self.audio_encoder.features, D, hidden=192)

@@ -115,7 +115,7 @@ def bar(canvas: Canvas, spot: dict, owner: int, events: Sequence[Event], time: f
     """A bar of half-length `radius`, struck at its middle; it gives way a little at the hit."""
     r, dip = spot["radius"], 0.10 * after(events, time, fade=0.12)
     here = dict(spot, y=spot["y"] + dip * spot["radius"])
-    at, half = (here["x"], here["y"]), (r, 0.36 * r)
+    at, half = (here["x"], here["y"]), (r, 0.5 * r)
     canvas.owner = owner
     corners = [(-half[0], -half[1]), (half[0], -half[1]), (half[0], half[1]), (-half[0], half[1])]
     canvas.polygon(turned(at, here["tilt"], corners), spot["colour"])
@@ -143,11 +143,11 @@ def string(canvas: Canvas, spot: dict, owner: int, events: Sequence[Event], time
     """A string over a board, its length `2 radius`; it blurs into a spindle as long as it rings."""
     r, at, tilt = spot["radius"], (spot["x"], spot["y"]), spot["tilt"]
     canvas.owner = owner
-    board = [(-1.1 * r, -0.5 * r), (1.1 * r, -0.38 * r), (1.1 * r, 0.38 * r), (-1.1 * r, 0.5 * r)]
+    board = [(-1.1 * r, -0.7 * r), (1.1 * r, -0.5 * r), (1.1 * r, 0.5 * r), (-1.1 * r, 0.7 * r)]
     canvas.polygon(turned(at, tilt, board), spot["colour"])
-    canvas.ellipse(at, (0.26 * r, 0.26 * r), 0, shade(spot["colour"], 0.35))
+    canvas.ellipse(at, (0.36 * r, 0.36 * r), 0, shade(spot["colour"], 0.35))
     if spot["material"] == "steel":
-        start, end = turned(at, tilt, [(-r, -0.36 * r), (0.6 * r, -0.28 * r)])
+        start, end = turned(at, tilt, [(-r, -0.52 * r), (0.6 * r, -0.42 * r)])
         canvas.line(start, end, (245, 245, 245), 0.02)
     width = 0.42 * after(events, time, fade=0.3)
     left, right = turned(at, tilt, [(-r, 0), (r, 0)])
@@ -171,7 +171,7 @@ def bird(canvas: Canvas, spot: dict, owner: int, events: Sequence[Event], time: 
     canvas.owner = owner
     tail = [(-side * 0.6 * r, 0), (-side * 1.25 * r, -0.25 * r), (-side * 1.2 * r, 0.2 * r)]
     canvas.polygon(turned(at, tilt, tail), shade(spot["colour"], 0.7))
-    canvas.ellipse(at, (0.8 * r, (0.6 + 0.06 * wide) * r), tilt, spot["colour"])
+    canvas.ellipse(at, (0.85 * r, (0.66 + 0.1 * wide) * r), tilt, spot["colour"])
     wing = turned(at, tilt, [(-side * 0.15 * r, -0.05 * r)])[0]
     canvas.ellipse(wing, (0.42 * r, 0.25 * r), tilt + 0.4 * side, shade(spot["colour"], 0.75))
     head = turned(at, tilt, [(side * 0.6 * r, -(0.5 + 0.12 * wide) * r)])[0]

@@ -81,7 +81,9 @@ class World:
             raise ValueError(f"World.clip({i}): indices start at 0")
         rng = np.random.Generator(np.random.Philox(key=[self.seed, i]))
         things = make_scene(LEVELS.index(self.level), self.kinds, rng, seconds=self.seconds)
-        frames, owners = draw(things, drawing.background(rng, self.size, plain=self.level == "L0"), self.fps, self.seconds)
+        frames, owners = draw(
+            things, drawing.background(rng, self.size, plain=self.level == "L0"), self.fps, self.seconds
+        )
         stems = [voice(t, self.seconds, self.sample_rate, rng) for t in things]
         stereo = np.stack([pan(s, t.spot["x"]) for s, t in zip(stems, things, strict=True)])  # (O, C, L)
         loudness = rng.uniform(0.25, 0.9)  # peak of the mix, independent of everything else
@@ -124,9 +126,7 @@ def voice(thing: Thing, seconds: float, sample_rate: int, rng: np.random.Generat
     if thing.kind == "bird":
         stem = sounds.sung(thing.events, **thing.voice, **shared)
     elif thing.kind == "string":
-        stem = sounds.plucked(
-            thing.events, pick=thing.spot["pick"], material=thing.spot["material"], rng=rng, **shared
-        )
+        stem = sounds.plucked(thing.events, pick=thing.spot["pick"], material=thing.spot["material"], rng=rng, **shared)
     else:
         ratios = sounds.BAR_RATIOS if thing.kind == "bar" else sounds.MEMBRANE_RATIOS
         stem = sounds.struck(thing.events, ratios=ratios, material=thing.spot["material"], **shared)
@@ -178,7 +178,9 @@ def caption(things: Sequence[Thing]) -> str:
     size = "small" if t.spot["radius"] < 13 / 64 else "large" if t.spot["radius"] > 15 / 64 else "middle-sized"
     side = "left" if t.spot["x"] < 0.4 else "right" if t.spot["x"] > 0.6 else "middle"
     silent = [f"a silent {other.kind}" for other in things[1:]]
-    return f"a {size} {t.spot['material']} {t.kind} sounds on the {side}" + (f", beside {' and '.join(silent)}" if silent else "")
+    return f"a {size} {t.spot['material']} {t.kind} sounds on the {side}" + (
+        f", beside {' and '.join(silent)}" if silent else ""
+    )
 
 
 def export(directory: str | Path, *, clips: int = 20, size: int = 64, **settings: Any) -> list[Path]:

@@ -26,8 +26,12 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "bar": Kind("struck", "f0 ~ 1 / length^2; partials 1, 2.757, 5.404, 8.933", 260.0, 840.0, ("wood", "metal", "rubber")),
-    "drum": Kind("struck", "f0 ~ 1 / radius; partials 1, 1.593, 2.136, 2.296", 95.0, 170.0, ("wood", "metal", "rubber")),
+    "bar": Kind(
+        "struck", "f0 ~ 1 / length^2; partials 1, 2.757, 5.404, 8.933", 260.0, 840.0, ("wood", "metal", "rubber")
+    ),
+    "drum": Kind(
+        "struck", "f0 ~ 1 / radius; partials 1, 1.593, 2.136, 2.296", 95.0, 170.0, ("wood", "metal", "rubber")
+    ),
     "string": Kind("string", "f0 ~ 1 / length; a loop of one period, damped", 150.0, 270.0, ("nylon", "steel")),
     "bird": Kind("bird", "f0 ~ 1 / size; beak opening = loudness", 1500.0, 2700.0, ("feather",)),
 }
@@ -67,7 +71,9 @@ def events_of(kind: str, rng: np.random.Generator, seconds: float) -> list[Event
         count, room = 1, max(seconds - 0.35, 0.05)
     times = np.sort(rng.uniform(0, room, count)) + 0.12 + 0.25 * np.arange(count)
     lengths = rng.uniform(0.16, 0.25, count) if kind == "bird" else np.zeros(count)
-    return [Event(float(t), float(s), float(n)) for t, s, n in zip(times, rng.uniform(0.35, 1, count), lengths, strict=True)]
+    return [
+        Event(float(t), float(s), float(n)) for t, s, n in zip(times, rng.uniform(0.35, 1, count), lengths, strict=True)
+    ]
 
 
 def make_thing(kind: str, rng: np.random.Generator, *, seconds: float, centred: bool) -> Thing:
@@ -92,7 +98,8 @@ def make_thing(kind: str, rng: np.random.Generator, *, seconds: float, centred: 
 def apart(things: list[Thing], new: Thing) -> bool:
     """Whether a new object leaves the ones already there mostly uncovered."""
     return all(
-        np.hypot(new.spot["x"] - t.spot["x"], new.spot["y"] - t.spot["y"]) > 0.85 * (new.spot["radius"] + t.spot["radius"])
+        np.hypot(new.spot["x"] - t.spot["x"], new.spot["y"] - t.spot["y"])
+        > 0.85 * (new.spot["radius"] + t.spot["radius"])
         for t in things
     )
 

@@ -1,0 +1,160 @@
+"""Pairs of sound and picture, ready for training: rendered once, held as features, drawn in a fixed order.
+
+A clip of 2 s takes 330 kB raw; as the features that the first encoders read (log-mel in float16, motion residual in
+int8) it takes 90 kB, so thousands fit in memory. Everything here is a function of its seed: the batch of a step does
+not depend on how many steps were run before, which is what lets a killed training run go on where it was.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from avlab.audio import frame_energy, log_mel
+from avlab.clip import Clip, collate
+from avlab.video import motion, motion_residual, pool_grid
+from avlab.world import World
+
+CHUNK = 32  # clips a worker renders at a time, and features are made of at a time
+GRID = 16  # cells a side of the motion grid kept with each pair
+
+
+class Views(NamedTuple):
+    """One batch for a dual encoder: `spectrogram` (B, F, T), `residual` (B, 3 + N, H, W), `label` (B,)."""
+
+    spectrogram: torch.Tensor
+    residual: torch.Tensor
+    label: torch.Tensor
+
+
+@dataclass
+class Pairs:
+    """Features of M paired clips, on the host.
+
+    `spectrogram` float16 (M, F, T), log-mel mapped to about [-1, 1]; `residual` int8 (M, 3 + N, H, W), in 1/64;
+    `loudness` float32 (M, N), the sound's level per video frame in dB of
+    full scale, not below -80; `motion` float32 (M, N, 16, 16), mean absolute luminance
+    change per cell; `label` int64 (M,), the place in `kinds` or -1. What CCA and the dual encoder both read.
+    """
+
+    spectrogram: torch.Tensor
+    residual: torch.Tensor
+    loudness: torch.Tensor
+    motion: torch.Tensor
+    label: torch.Tensor
+    kinds: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def views(self, rows: torch.Tensor | slice = slice(None), device: torch.device | str = "cpu") -> Views:
+        """Some rows as float tensors on a device."""
+        return Views(
+            self.spectrogram[rows].to(device).float(),
+            self.residual[rows].to(device).float() / 64,
+            self.label[rows].to(device),
+        )
+
+    def batches(self, size: int, *, seed: int, device: torch.device | str = "cpu") -> Callable[[int], Views]:
+        """The batch of step `i` as a function of `i`: epochs of shuffled rows, the last incomplete batch left out.
+
+        Raises `ValueError` where there are fewer pairs than `size`.
+        """
+        per_epoch = len(self) // size
+        if per_epoch == 0:
+            raise ValueError(f"{len(self)} pairs do not fill one batch of {size}: render more or lower the batch size")
+
+        def batch(step: int) -> Views:
+            epoch, place = divmod(step, per_epoch)
+            order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed * 100_003 + epoch))
+            return self.views(order[place * size : (place + 1) * size], device)
+
+        return batch
+
+
+def pairs_of(clips: Iterable[Clip], kinds: Sequence[str] | None = None) -> Pairs:
+    """Features of clips of one size, rate and length; memory grows with the features only, clips may be streamed.
+
+    Raises `ValueError` where there are no clips, or where clips differ (see `avlab.clip.collate`).
+    """
+    parts: list[tuple[torch.Tensor, ...]] = []
+    labels: list[str | None] = []
+    chunk: list[Clip] = []
+
+    def flush() -> None:
+        labels.extend(c.label for c in chunk)
+        parts.append(_features(chunk))
+        chunk.clear()
+
+    for clip in clips:
+        chunk.append(clip)
+        if len(chunk) == CHUNK:
+            flush()
+    if chunk:
+        flush()
+    if not parts:
+        raise ValueError("no clips: nothing to make pairs of")
+    names = tuple(kinds) if kinds is not None else tuple(sorted({name for name in labels if name is not None}))
+    label = torch.tensor([names.index(name) if name in names else -1 for name in labels])
+    return Pairs(*(torch.cat(column) for column in zip(*parts, strict=True)), label, names)
+
+
+def _features(clips: Sequence[Clip]) -> tuple[torch.Tensor, ...]:
+    """`spectrogram`, `residual`, `loudness`, `motion` of a few clips."""
+    batch = collate(clips)
+    mono = batch.audio.mean(dim=1)
+    spectrogram = log_mel(mono, sample_rate=batch.sample_rate, hop=batch.sample_rate // 50) / 40 + 1
+    residual = (motion_residual(batch.video) * 64).round().clamp(-128, 127).to(torch.int8)
+    energy = frame_energy(mono, sample_rate=batch.sample_rate, fps=batch.fps, frames=batch.video.shape[1])
+    loudness = 20 * energy.clamp_min(1e-4).log10()
+    return spectrogram.half(), residual, loudness, pool_grid(motion(batch.video), GRID)
+
+
+def render(world: World, indices: Sequence[int], *, workers: int = 2, progress: bool = True) -> Pairs:
+    """Pairs of the clips `indices` of a world, rendered by `workers` processes of one thread each (0: in this one).
+
+    The result does not depend on `workers`. Shows a progress bar. Too few clips for the processes to pay are rendered
+    here.
+    """
+    indices = [int(i) for i in indices]
+    bar = tqdm(total=len(indices), desc=f"rendering {world.level}", unit="clip", disable=not progress, leave=False)
+
+    def counted(clips: Iterable[Clip]) -> Iterator[Clip]:
+        for clip in clips:
+            yield clip
+            bar.update()
+
+    try:
+        if workers == 0 or len(indices) < 8 * CHUNK:
+            return pairs_of(counted(world.clip(i) for i in indices), world.kinds)
+        chunks = [indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)]
+        # a fresh interpreter: forking a process whose torch threads run may hang
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
+            made = pool.map(_render, [world] * len(chunks), chunks)
+            return pairs_of(counted(clip for clips in made for clip in clips), world.kinds)
+    finally:
+        bar.close()
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def _render(world: World, indices: Sequence[int]) -> list[Clip]:
+    """Clips without their truth, which is most of the bytes between processes and not used in training."""
+    clips = [world.clip(i) for i in indices]
+    for clip in clips:
+        clip.waveform = clip.mono()[None].astype(np.float32)
+        clip.truth = None
+    return clips
