@@ -18,7 +18,7 @@ MOST_FILES = 64
 
 @dataclass
 class LessonClips:
-    """`train` and `test` pairs, the `clips` of the test pairs in the same order, and `whole`: what the maps are drawn on.
+    """`train` and `test` pairs, the `clips` of the test pairs in the same order; `whole` what the maps are drawn on.
 
     `truth` tells whether every clip knows its sources (the world's do). For a folder, `whole` holds each used file
     uncut, `report` says what was used and rejected, and `boxes` holds VGG-SS boxes by file where there are some.
@@ -36,7 +36,7 @@ class LessonClips:
 def lesson_clips(
     clips: str = "world", *, seed: int = 0, level: str = "L2", train: int = 1536, test: int = 128, workers: int = 2
 ) -> LessonClips:
-    """Clips for a lesson: `"world"`, `"samples"` (the rendered files of `data/samples`) or the path of a folder or file.
+    """Clips for a lesson: `"world"`, `"samples"` (the files of `data/samples`) or the path of a folder or file.
 
     World: `test` clips from index 0 and `train` clips from index 100,000 on, none in both. Folder: each file is cut
     into windows of 2 s, and the last quarter of its windows (at least one, where it has two) is held out for the test;

@@ -16,7 +16,7 @@ def _unit(audio: torch.Tensor, visual: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 def heterogeneity_gap(audio: torch.Tensor, visual: torch.Tensor) -> float:
-    """Distance between the centres of the two clouds: `|mean(a / |a|) - mean(v / |v|)|`, 0 (mixed) to 2; lower is closer.
+    """Distance between the centres of the two clouds: `|mean(a / |a|) - mean(v / |v|)|`, 0 to 2; lower is closer.
 
     >>> heterogeneity_gap(torch.tensor([[1.0, 0]]), torch.tensor([[-3.0, 0]]))
     2.0

@@ -33,9 +33,9 @@ def correlation_map(sound: torch.Tensor, motion: torch.Tensor, *, ridge: float =
     """
     signed = sound.ndim == 2
     sound = sound[:, None] if signed else sound  # (B, K, N)
-    (B, K, N), (_, Nm, h, w) = sound.shape, motion.shape
-    if Nm != N:
-        raise ValueError(f"sound has {N} frames, motion {Nm}: compute both at the video's frame rate")
+    (K, N), h = sound.shape[1:], motion.shape[2]
+    if motion.shape[1] != N:
+        raise ValueError(f"sound has {N} frames, motion {motion.shape[1]}: compute both at the video's frame rate")
     if N <= K + 1:
         raise ValueError(f"{N} frames cannot tell {K} sound features from chance: use a longer clip or fewer features")
     sound, motion = sound.double(), rearrange(motion.double(), "B N h w -> B N (h w)")

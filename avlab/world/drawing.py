@@ -58,7 +58,7 @@ class Canvas:
 
 
 def background(rng: np.random.Generator, size: int, *, plain: bool) -> np.ndarray:
-    """A still backdrop (H, W, 3) uint8: one muted colour, or a gradient with soft blotches; it knows nothing of kinds."""
+    """A still backdrop (H, W, 3) uint8, independent of kinds: one muted colour, or a gradient with soft blotches."""
     base = rng.uniform(60, 190, 3)
     if plain:
         return np.full((size, size, 3), base, np.uint8)
