@@ -38,7 +38,9 @@ def spectrogram(waveform: torch.Tensor, *, n_fft: int = 512, hop: int = 160, pow
     window = torch.hann_window(n_fft, dtype=waveform.dtype, device=waveform.device)
     flat = waveform.reshape(-1, L)
     spectrum = torch.stft(flat, n_fft, hop, window=window, center=True, pad_mode="constant", return_complex=True)
-    return spectrum.abs().pow(power).reshape(*waveform.shape[:-1], *spectrum.shape[-2:])  # (..., F, T)
+    # the squares alone take a third of the time of abs().pow(2), which draws a root only to square it again
+    S = spectrum.real.square().addcmul(spectrum.imag, spectrum.imag) if power == 2 else spectrum.abs().pow(power)
+    return S.reshape(*waveform.shape[:-1], *S.shape[-2:])  # (..., F, T)
 
 
 def log_mel(
@@ -178,7 +180,7 @@ def _check(waveform: torch.Tensor) -> None:
         raise ValueError(f"the waveform must be floating point in [-1, 1], got {waveform.dtype}")
     if waveform.ndim == 0 or waveform.numel() == 0:
         raise ValueError(f"the waveform is empty: shape {tuple(waveform.shape)}")
-    if not torch.isfinite(waveform).all():
+    if not torch.isfinite(torch.stack(waveform.detach().aminmax())).all():  # min and max carry NaN along
         raise ValueError(f"the waveform {tuple(waveform.shape)} holds NaN or infinity: look at how it was read or made")
 
 
