@@ -11,21 +11,17 @@ runs, and gives the lesson three ways to state what it found, which the runner (
 from __future__ import annotations
 
 import html
-import importlib
-import importlib.util
 import math
 import os
 import random
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import numpy as np
-import plotly.io
-import psutil
-import torch
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
-from scipy.stats import binom
+
+if TYPE_CHECKING:  # the heavy imports stand in the functions, so that `import avlab` and its commands start at once
+    import torch
 
 T = TypeVar("T")
 OUTCOME_MIME = "application/vnd.avlab.outcome+json"
@@ -63,10 +59,13 @@ class Lab:
     def generator(self, offset: int = 0) -> torch.Generator:
         """A CPU generator that depends on the run's seed and `offset` alone: the same numbers on every device.
 
+        >>> import torch
         >>> lab = Lab("00_demo", "quick", 3, torch.device("cpu"))
         >>> torch.equal(torch.rand(5, generator=lab.generator(1)), torch.rand(5, generator=lab.generator(1)))
         True
         """
+        import torch
+
         # the factor keeps (seed 0, offset 1) apart from (seed 1, offset 0): runs over seeds share no numbers
         return torch.Generator().manual_seed(self.seed * 1_000_003 + offset)
 
@@ -86,13 +85,13 @@ class Lab:
         A false one is shown in red and does not stop the lesson; the runner fails the notebook with its statement.
         Raises `TypeError` if `passed` is not a truth value: a number here is most often a forgotten comparison.
         """
-        if isinstance(passed, torch.Tensor) and passed.numel() == 1:
+        if getattr(passed, "shape", None) == ():  # of numpy or torch
             passed = passed.item()
-        if not isinstance(passed, (bool, np.bool_)):
+        if not isinstance(passed, bool):
             raise TypeError(f"expect({statement!r}) needs True or False, got {passed!r}: did you mean to compare it?")
-        self.expectations[statement] = bool(passed)
-        _show({"kind": "expect", "name": statement, "value": bool(passed), "passed": bool(passed)}, "")
-        return bool(passed)
+        self.expectations[statement] = passed
+        _show({"kind": "expect", "name": statement, "value": passed, "passed": passed}, "")
+        return passed
 
     def control(
         self, name: str, value: float, *, chance: float, tolerance: float | None = None, n: int | None = None
@@ -107,7 +106,8 @@ class Lab:
 
         Raises `ValueError` where the criterion is missing or cannot be met.
 
-        >>> lab = Lab("00_demo", "quick", 0, torch.device("cpu"))
+        >>> lab = start("00_demo", device="cpu")  # doctest: +ELLIPSIS
+        00_demo · cpu, ...
         >>> lab.control("recall@1, shuffled", 2 / 128, chance=1 / 128)
         control · recall@1, shuffled = 0.01562, chance 0.007812 (0 to 0.04688) · at chance, as it must be
         True
@@ -119,6 +119,8 @@ class Lab:
             trials = n if n is not None else round(1 / chance)
             if n is None and trials < FEWEST_TRIALS:
                 raise ValueError(f"control {name!r}: say of how many trials it is the share (n=), or give tolerance=")
+            from scipy.stats import binom
+
             low, high = (float(count) / trials for count in binom.interval(HONEST, trials, chance))
             if low <= 0 and high >= 1:
                 raise ValueError(f"control {name!r}: with n = {trials} trials no value could fail; use more")
@@ -148,6 +150,9 @@ def start(
     >>> lab = start("00_demo", seed=5, device="cpu")  # doctest: +ELLIPSIS
     00_demo · cpu, ... · quick profile · seed 5
     """
+    import numpy as np
+    import torch
+
     if profile not in PROFILES:
         raise ValueError(f"profile {profile!r} is unknown: choose one of {', '.join(PROFILES)}")
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
@@ -171,6 +176,8 @@ def start(
 
 
 def _device(name: str) -> torch.device:
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -188,6 +195,8 @@ def _device(name: str) -> torch.device:
 
 
 def _threads() -> int:
+    import psutil
+
     if "AVLAB_THREADS" in os.environ:
         return max(1, int(os.environ["AVLAB_THREADS"]))
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
@@ -197,9 +206,13 @@ def _threads() -> int:
 
 
 def _use_style() -> None:
-    if importlib.util.find_spec("avlab.show.figures") is not None:
-        figures = importlib.import_module("avlab.show.figures")
-        getattr(figures, "use_style", lambda: None)()
+    import plotly.io
+
+    from avlab.show import figures
+
+    figures.use_style()
+    plotly.io.templates["avlab"] = figures.plotly_template()
+    plotly.io.templates.default = "avlab"
     # one JSON a figure: the default of Jupyter adds 5 MB of plotly.js to the notebook, or fetches it from a network
     plotly.io.renderers.default = "plotly_mimetype"
 

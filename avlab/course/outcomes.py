@@ -60,7 +60,7 @@ def interval(values: Sequence[float]) -> dict[str, float]:
     Raises `ValueError` for fewer than three values.
 
     >>> {key: round(value, 3) for key, value in interval([0.5, 0.6, 0.55, 0.62, 0.48]).items()}
-    {'mean': 0.55, 'sd': 0.061, 'n': 5, 'low': -0.026, 'high': 1.126}
+    {'mean': 0.55, 'sd': 0.061, 'n': 5, 'low': -0.024, 'high': 1.124}
     """
     n = len(values)
     if n < FEWEST_SEEDS:
@@ -115,8 +115,9 @@ def load(path: Path, profile: str) -> dict[str, Any] | None:
 def compare(outcomes: dict[str, float], baseline: dict[str, Any]) -> list[str]:
     """One sentence for each outcome that left its interval, or that baseline and run do not share.
 
-    >>> compare({"loss": 2.0}, {"seeds": [0, 1, 2], "outcomes": {"loss": interval([1.0, 1.1, 1.0])}})[0][:53]
-    'loss = 2 is outside of its baseline [-1.075, 3.142] o'
+    >>> known = {"mean": 1.0, "sd": 0.1, "n": 5, "low": 0.5, "high": 1.5}
+    >>> compare({"loss": 2.0}, {"outcomes": {"loss": known}})
+    ['loss = 2 is outside of its baseline [0.5, 1.5] of 5 seeds (mean 1)']
     """
     problems = []
     for name, known in baseline["outcomes"].items():

@@ -255,7 +255,7 @@ class Watch:
         elif self.seconds() > self.limit:
             message = f"took {self.seconds():.1f} s, over its budget of {self.limit:g} s; slowest: {slowest}"
             failures.append(_failure("seconds", message))
-        if self.quick and self.peak / 1e6 > self.budget["rss_mb"]:
+        if self.quick and not self.killed and self.peak / 1e6 > self.budget["rss_mb"]:
             most = max(self.cells, key=lambda row: row["rss_mb"], default={"cell": None})["cell"]
             message = f"used {self.peak / 1e6:.0f} MB, over its budget of {self.budget['rss_mb']} MB; most after "
             failures.append(_failure("memory", f"{message}cell {most}"))

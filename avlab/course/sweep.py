@@ -17,7 +17,6 @@ from typing import Any
 import ipywidgets
 from IPython import get_ipython
 from IPython.display import display
-from IPython.utils.capture import capture_output
 
 SWEEP_MIME = "application/vnd.avlab.sweep+json"
 SECONDS_A_DRAW = 2.0  # above it a slider no longer feels as if it moved the picture
@@ -29,20 +28,21 @@ def main() -> None:
     # ipywidgets keeps no public list of live widgets: the garbage collector has one
     widgets = [found for found in gc.get_objects() if isinstance(found, ipywidgets.Widget)]
     interactives = [widget for widget in widgets if isinstance(widget, ipywidgets.interactive)]
+    explorers = _explorers()
     driven = {id(control) for widget in interactives for control in widget.kwargs_widgets}
+    driven |= {id(control) for explorer in explorers for control in explorer.controls.values()}
     controls = [w for w in widgets if isinstance(w, ipywidgets.ValueWidget) and id(w) not in driven]
     swept, problems = [], []
-    with capture_output():  # what is drawn here is looked at, not shown
-        for sweep, found in (
-            (sweep_explorer, _explorers()),
-            (sweep_interactive, interactives),
-            (sweep_control, [control for control in controls if len(_settings(control)) > 1]),
-        ):
-            for widget in found:
-                began = time.perf_counter()
-                name, states, wrong = sweep(widget)
-                swept.append({"name": name, "states": states, "seconds": round(time.perf_counter() - began, 2)})
-                problems += [{"name": name} | problem for problem in wrong]
+    for sweep, found in (
+        (sweep_explorer, explorers),
+        (sweep_interactive, interactives),
+        (sweep_control, [control for control in controls if len(_settings(control)) > 1]),
+    ):
+        for widget in found:
+            began = time.perf_counter()
+            name, states, wrong = sweep(widget)
+            swept.append({"name": name, "states": states, "seconds": round(time.perf_counter() - began, 2)})
+            problems += [{"name": name} | problem for problem in wrong]
     text = f"swept {len(swept)} widgets over {sum(s['states'] for s in swept)} states: {len(problems)} problems"
     display({SWEEP_MIME: {"swept": swept, "problems": problems}, "text/plain": text}, raw=True)
 
