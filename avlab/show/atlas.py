@@ -131,7 +131,7 @@ class Atlas(anywidget.AnyWidget):
     def picture(self) -> tuple[bytes, str]:
         """The points at rest as PNG bytes, and their alternative text."""
         figure = figures.draw_embedding(*self.places, self.known, self.given)
-        return figures.png(figure, dpi=80), figures.alt_text(figure)
+        return figures.png(figure, colours=256), figures.alt_text(figure)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         return figures.widget_bundle(self, *self.picture())

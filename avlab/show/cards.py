@@ -24,19 +24,21 @@ class Card(ipywidgets.VBox):
     def __init__(self, question: str, choices: Sequence[str], answer: int, why: Sequence[str]) -> None:
         self.question, self.choices, self.answer, self.why = question, list(choices), answer, list(why)
         self.chosen: int | None = None
+        letters = [f"({chr(97 + i)})" for i in range(len(self.choices))]
         self.buttons = [
-            ipywidgets.Button(
-                description=f"({chr(97 + i)}) {choice}", tooltip=choice,
-                layout=ipywidgets.Layout(width="auto", max_width="720px", height="auto"),
-                style={"text_align": "left"},
-            )
-            for i, choice in enumerate(choices)
-        ]  # fmt: skip
+            ipywidgets.Button(description=letter, tooltip=choice, layout=ipywidgets.Layout(width="64px", flex="none"))
+            for letter, choice in zip(letters, self.choices, strict=True)
+        ]
+        # the words stand beside the button: inside one they would be cut off instead of broken into lines
+        rows = [
+            ipywidgets.HBox([button, ipywidgets.HTML(html.escape(choice))])
+            for button, choice in zip(self.buttons, self.choices, strict=True)
+        ]
         for i, button in enumerate(self.buttons):
             button.on_click(lambda _, i=i: self.choose(i))
         self.said = ipywidgets.HTML("<i>Choose once: your answer is locked before the explanation appears.</i>")
         head = ipywidgets.HTML(f"<b>Predict.</b> {html.escape(question)}")
-        super().__init__([head, *self.buttons, self.said],
+        super().__init__([head, *rows, self.said],
                          layout=ipywidgets.Layout(border_left=f"6px solid {NEUTRAL}", padding="6px 12px"))  # fmt: skip
 
     def choose(self, place: int) -> None:

@@ -157,7 +157,7 @@ class Explorer(ipywidgets.VBox):
         alt = f"Explorer {self.name} at rest ({_said(self.rest)}): {figures.alt_text(figure)}"
         moved = [{name: v} for name in self.controls for v in self.extremes(name)[:4] if v != self.rest[name]]
         if time.perf_counter() - begun > SLOW or not moved:
-            return figures.png(figure), alt
+            return figures.png(figure, colours=256), alt
         h, w = main.shape[:2]
         rows, width = -(-len(moved) // 3), w / 100
         with matplotlib.rc_context(fname=figures.STYLE):
@@ -171,7 +171,7 @@ class Explorer(ipywidgets.VBox):
                 axes.imshow(_pixels(self.picture(self.rest | change)), interpolation="antialiased")
                 axes.axis("off")
                 axes.set_title(_said(change), fontsize=9, fontweight="normal", loc="center")
-            return figures.png(sheet), f"{alt}. Below: the same with " + "; ".join(map(_said, moved))
+            return figures.png(sheet, colours=256), f"{alt}. Below: the same with " + "; ".join(map(_said, moved))
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         try:

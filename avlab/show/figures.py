@@ -44,10 +44,8 @@ HEAT_RGB = (matplotlib.colormaps["viridis"](np.arange(256))[:, :3] * 255).round(
 HEAT = ListedColormap(HEAT_RGB / 255, name="avlab_heat")  # `_picture` lets the frame through where heat is low
 STYLE = Path(__file__).with_name("avlab.mplstyle")
 
-# nbconvert's lab template drops `alt`, so pages of executed notebooks are made with this one on top of it:
-# HTMLExporter(extra_loaders=[jinja2.DictLoader({"avlab": PAGE})], template_file="avlab")
-PAGE = """{%- extends 'lab/index.html.j2' -%}
-{% block data_png scoped %}<div class="jp-RenderedImage jp-OutputArea-output {{ extra_class }}">
+# nbconvert's lab template drops `alt`; this block, put after `{%- extends 'index.html.j2' -%}`, keeps it
+ALT_BLOCK = """{% block data_png scoped %}<div class="jp-RenderedImage jp-OutputArea-output {{ extra_class }}">
 <img src="data:image/png;base64,{{ output.data['image/png'] | escape_html }}"
 {%- set alt = output | get_metadata('alt', 'image/png') %}{% if alt %} alt="{{ alt | escape_html }}"{% endif %}>
 </div>{% endblock %}"""
@@ -101,11 +99,22 @@ def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return inner
 
 
-def png(figure: Figure, *, dpi: float = 100) -> bytes:
-    """The figure as PNG bytes: equal figures give equal bytes."""
+def png(figure: Figure, *, colours: int | None = None) -> bytes:
+    """The figure as PNG bytes: equal figures give equal bytes.
+
+    `colours` (at most 256) keeps the best so many, without dithering: a quarter of the size, for pages with many
+    pictures.
+    """
     buffer = io.BytesIO()
     with matplotlib.rc_context(fname=STYLE):
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    if colours is None:
+        return buffer.getvalue()
+    exact = Image.open(buffer).convert("RGB")
+    buffer = io.BytesIO()
+    exact.quantize(colours, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+        buffer, "PNG", optimize=True
+    )
     return buffer.getvalue()
 
 
@@ -141,7 +150,7 @@ def widget_bundle(widget: Any, image: bytes, alt: str) -> tuple[dict[str, Any], 
 
 def show(figure: Figure, alt: str | None = None) -> None:
     """Display a figure once, as a PNG with its alternative text (made from the figure where none is given)."""
-    data, metadata = image_bundle(png(figure), alt or alt_text(figure))
+    data, metadata = image_bundle(png(figure, colours=256), alt or alt_text(figure))
     display(data, metadata=metadata, raw=True)
 
 
@@ -519,3 +528,36 @@ def encode(pixels: np.ndarray, *, quality: int | None = None, palette: np.ndarra
     image.save(buffer, **({"format": "PNG", "optimize": True} if quality is None else
                           {"format": "JPEG", "quality": quality, "subsampling": 0}))  # fmt: skip
     return buffer.getvalue()
+
+
+@_styled
+def draw_traces(
+    times: ArrayLike, sound: ArrayLike, sights: Mapping[str, ArrayLike], *, unit: str = "dB", title: str = ""
+) -> Figure:
+    """One sound feature over time above several sight features, on one time axis.
+
+    `times` (N,) in seconds, `sound` (N,) in `unit`, `sights` name to (N,); each sight is scaled to its own maximum, and
+    its name is followed by its correlation with the sound.
+    """
+    t, level = np.asarray(times, dtype=float), np.asarray(sound, dtype=float)
+    figure = Figure(figsize=(7.6, 1.5 + 0.9 * len(sights)))
+    rows = figure.subplots(1 + len(sights), 1, sharex=True)
+    rows[0].fill_between(t, level.min(), level, color=SOUND, alpha=0.35, linewidth=0, step="mid")
+    rows[0].step(t, level, color=SOUND, where="mid")
+    rows[0].set_ylabel(unit, color=SOUND)
+    said = []
+    for axes, (name, values) in zip(rows[1:], sights.items(), strict=True):
+        trace = np.asarray(values, dtype=float)
+        varies = trace.std() > 0 and level.std() > 0
+        said.append(f"{name} (r = {np.corrcoef(level, trace)[0, 1] if varies else 0.0:+.2f})")
+        trace = trace / max(np.abs(trace).max(), 1e-12)
+        axes.fill_between(t, 0, trace, color=SIGHT, alpha=0.3, linewidth=0, step="mid")
+        axes.step(t, trace, color=SIGHT, where="mid")
+        axes.set_ylim(0, 1.08)
+        axes.set_ylabel("motion", color=SIGHT)
+        axes.set_title(said[-1], fontsize=9, fontweight="normal", loc="left", pad=2)
+    rows[-1].set_xlabel("time (s)")
+    _title(rows[0], title)
+    found = "; ".join(said)
+    figure.set_label(f"{title + ': ' if title else ''}the level of a sound over {t[-1]:.3g} s, and below it {found}")
+    return figure

@@ -7,7 +7,7 @@ const CSS = `
 .avlab-player .row { display: flex; flex-wrap: wrap; gap: 6px 14px; align-items: center; margin-top: 6px; }
 .avlab-player .stage { flex: none; image-rendering: pixelated; background: #000; }
 .avlab-player .sound { flex: 1 1 320px; min-width: 0; position: relative; }
-.avlab-player .sound canvas { width: 100%; display: block; cursor: pointer; }
+.avlab-player .sound canvas { width: 100%; height: 288px; display: block; cursor: pointer; }
 .avlab-player button { min-width: 86px; font: inherit; padding: 4px 10px; cursor: pointer; }
 .avlab-player .seek { flex: 1 1 160px; }
 .avlab-player .time { font-variant-numeric: tabular-nums; }
@@ -15,7 +15,7 @@ const CSS = `
 .avlab-player .note { color: var(--jp-error-color1, #b00020); }
 .avlab-player :focus-visible, .avlab-player:focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }`;
 
-const LEFT = 104; // room for the names of the frequencies, in canvas pixels
+const LEFT = 54; // room for the names of the frequencies, in pixels
 const bytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 const SHARED = Symbol.for("avlab.sound"); // one AudioContext a page, and at most one player sounding
 
@@ -125,7 +125,9 @@ function render({ model, el }) {
   }
 
   function drawSound(time) { // waveform above, spectrogram below, on one time axis with a cursor
-    const g = picture.getContext("2d"), W = picture.width, H = picture.height, left = LEFT, split = 88, foot = H - 36;
+    const ratio = devicePixelRatio, g = picture.getContext("2d"), W = picture.width / ratio, H = picture.height / ratio;
+    const left = LEFT, split = 46, foot = H - 20;
+    g.setTransform(ratio, 0, 0, ratio, 0, 0);
     const dark = getComputedStyle(root).color;
     g.clearRect(0, 0, W, H);
     g.imageSmoothingEnabled = false;
@@ -135,24 +137,29 @@ function render({ model, el }) {
       const from = Math.floor((x - left) / (W - left) * end), to = Math.max(from + 1, Math.floor((x + 1 - left) / (W - left) * end));
       let low = 0, high = 0;
       for (let i = from * channels; i < Math.min(to, length) * channels; i++) { const v = samples[i]; low = Math.min(low, v); high = Math.max(high, v); }
-      g.fillRect(x, 40 - 40 * high / wav.peak, 1, Math.max(1, 40 * (high - low) / wav.peak));
+      g.fillRect(x, 21 - 20 * high / wav.peak, 1, Math.max(1, 20 * (high - low) / wav.peak));
     }
     g.drawImage(mel, left, split, W - left, foot - split);
     g.fillStyle = dark;
-    g.font = "23px sans-serif";
+    g.font = "12px sans-serif";
     g.textAlign = "right";
     g.textBaseline = "middle";
-    g.fillText("sound", left - 8, 40);
-    for (const [place, name] of clip.ticks) g.fillText(name, left - 8, foot - place * (foot - split));
+    g.fillText("sound", left - 6, 21);
+    for (const [place, name] of clip.ticks) g.fillText(name, left - 6, foot - place * (foot - split));
     g.textBaseline = "top";
-    const step = [0.1, 0.25, 0.5, 1, 2, 5, 10, 30].find((s) => clip.seconds / s <= 9) ?? 60;
+    const step = [0.1, 0.25, 0.5, 1, 2, 5, 10, 30].find((s) => clip.seconds / s <= (W - left) / 55) ?? 60;
     for (let t = 0; t <= clip.seconds + 1e-9; t += step) {
       const x = left + t / clip.seconds * (W - left);
-      g.textAlign = t === 0 ? "left" : x > W - 60 ? "right" : "center";
-      g.fillText(`${+t.toFixed(2)} s`, x, foot + 8);
+      g.textAlign = t === 0 ? "left" : x > W - 30 ? "right" : "center";
+      g.fillText(`${+t.toFixed(2)} s`, x, foot + 5);
     }
     const x = left + time / clip.seconds * (W - left - 2);
-    for (const [style, width] of [["#000", 6], ["#fff", 3]]) { g.fillStyle = style; g.fillRect(x - width / 2 + 1, 0, width, foot); }
+    for (const [style, width] of [["#000", 4], ["#fff", 2]]) { g.fillStyle = style; g.fillRect(x - width / 2 + 1, 0, width, foot); }
+  }
+
+  function fit() { // as many canvas pixels as the page shows, so that text stays sharp and readable
+    picture.width = Math.max(240, Math.round(picture.clientWidth * devicePixelRatio));
+    picture.height = Math.round(288 * devicePixelRatio);
   }
 
   function draw(force = false) {
@@ -256,7 +263,7 @@ function render({ model, el }) {
     stage.width = Math.round(288 * Math.min(1, clip.width / clip.height) * devicePixelRatio);
     stage.height = Math.round(stage.width * clip.height / clip.width);
     stage.style.width = `${stage.width / devicePixelRatio}px`;
-    picture.width = 1120; picture.height = 576;
+    fit();
     seek.max = clip.seconds;
     const kept = layer.selectedIndex > 0 ? layer.value : model.get("layer");
     layer.replaceChildren();
@@ -280,8 +287,8 @@ function render({ model, el }) {
   button.onclick = () => (source ? pause() : play());
   seek.oninput = () => go(+seek.value);
   picture.onclick = (event) => {
-    const box = picture.getBoundingClientRect(), left = LEFT / picture.width * box.width;
-    go(Math.max(0, event.clientX - box.left - left) / (box.width - left) * clip.seconds);
+    const box = picture.getBoundingClientRect(), left = event.clientX - box.left - LEFT;
+    go(Math.max(0, left) / (box.width - LEFT) * clip.seconds);
   };
   choose.onchange = () => { at = 0; put("index", choose.selectedIndex); };
   layer.onchange = () => { put("layer", layer.value); draw(true); };
@@ -306,12 +313,15 @@ function render({ model, el }) {
     "change:loop": () => { loop.checked = model.get("loop"); },
   };
   for (const [name, listener] of Object.entries(listeners)) model.on(name, listener);
+  const sized = new ResizeObserver(() => { fit(); draw(); });
+  sized.observe(picture);
   at = model.get("time");
   load(model.get("index")).catch((error) => { note.textContent = `This clip cannot be shown: ${error.message}`; });
   return () => { // the cell was cleared or run again: no sound may go on
     silence();
     asked++;
     cancelAnimationFrame(frameId);
+    sized.disconnect();
     if (shared.stop === pause) shared.stop = null;
     for (const [name, listener] of Object.entries(listeners)) model.off(name, listener);
   };

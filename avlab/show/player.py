@@ -153,7 +153,7 @@ class Player(anywidget.AnyWidget):
             figure = figures.draw_clip(self.sources[0], heat=self._first_maps()[0])
         else:
             figure = figures.draw_sheet(self.sources, heats=self._first_maps())
-        return figures.png(figure, dpi=80), figures.alt_text(figure)
+        return figures.png(figure, colours=256), figures.alt_text(figure)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         return figures.widget_bundle(self, *self.picture())

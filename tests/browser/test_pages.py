@@ -120,7 +120,7 @@ def test_keyboard(player_page, wait):
 def test_seek_by_click_loop_and_second_clip(player_page, wait):
     page = player_page.page
     box = page.locator(".sound canvas").bounding_box()
-    page.mouse.click(box["x"] + box["width"] * (104 + (1120 - 104) * 0.75) / 1120, box["y"] + box["height"] / 2)
+    page.mouse.click(box["x"] + 54 + (box["width"] - 54) * 0.75, box["y"] + box["height"] / 2)
     assert seconds(page) == pytest.approx(1.5, abs=0.02)
     page.check(".avlab-player input[type=checkbox] >> nth=0")
     page.click(".play")

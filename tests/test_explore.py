@@ -1,0 +1,158 @@
+"""Explorers: every control moves the picture, errors are seen by the learner and met by a run."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import io
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from avlab.show.explore import explore, live
+
+module = importlib.import_module("avlab.show.explore")  # the package's own `explore` is the function
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def draw(height: int = 3, slope: float = 0.5, shape: str = "line", dashed: bool = False) -> Figure:
+    figure = Figure(figsize=(3, 2))
+    axes = figure.subplots()
+    x = np.linspace(0, 1, 11)
+    axes.plot(x, height + slope * (x**2 if shape == "curve" else x), "--" if dashed else "-")
+    axes.set(title=f"height {height}", xlabel="time (s)", ylabel="level (dB)", ylim=(0, 12))
+    return figure
+
+
+def make(**changes):
+    controls = {"height": (1, 9), "slope": (0.0, 2.0, 0.5), "shape": ["line", "curve"], "dashed": False} | changes
+    return explore(draw, name="lines", **controls)
+
+
+def test_controls_are_what_was_given_and_labelled() -> None:
+    one = make()
+    assert one.state == {"height": 5, "slope": 1.0, "shape": "line", "dashed": False}
+    slider = one.controls["slope"]
+    assert (slider.min, slider.max, slider.step, slider.description) == (0.0, 2.0, 0.5, "slope")
+    assert explore(lambda a_b: draw(a_b), a_b=(1, 4)).controls["a_b"].description == "a b"
+
+
+def test_start_sets_the_state_at_rest() -> None:
+    one = explore(draw, height=(1, 9), shape=["line", "curve"], start={"height": 7, "shape": "curve"})
+    assert one.rest == {"height": 7, "shape": "curve"}
+    assert one.grid()[0] == one.rest
+
+
+def test_moving_each_control_changes_the_picture_shown_and_its_words() -> None:
+    for name, value in {"height": 8, "slope": 0.0, "shape": "curve", "dashed": True}.items():
+        one = make()
+        before = one.image.value
+        one.controls[name].value = value
+        assert one.image.value != before, name
+    one.controls["height"].value = 9
+    assert 'alt="Figure: height 9, level (dB) against time (s)"' in one.image.value
+
+
+def test_grid_holds_extremes_and_corners_once() -> None:
+    one = make()
+    states = one.grid()
+    assert len(states) == len({tuple(state.items()) for state in states})
+    for name, values in {"height": (1, 5, 9), "slope": (0.0, 1.0, 2.0), "shape": ("line", "curve")}.items():
+        at_rest = [s[name] for s in states if all(s[k] == v for k, v in one.rest.items() if k != name)]
+        assert set(at_rest) == set(values), name
+    assert {"height": 9, "slope": 2.0, "shape": "curve", "dashed": True} in states
+    seen = {(*s.values(), "") if s["slope"] else (s["height"], s["dashed"]) for s in states}
+    assert len({one.picture(state) for state in states}) == len(seen)  # without slope, line and curve are one
+
+
+def test_corners_are_capped() -> None:
+    many = {f"c{i}": False for i in range(9)}
+    one = explore(lambda **state: draw(1 + sum(state.values())), **many)
+    assert len(one.grid()) <= module.CORNERS + 2 * 9 + 1
+
+
+def test_picture_is_a_pure_function_of_the_state() -> None:
+    one, state = make(), {"height": 2, "slope": 0.5, "shape": "curve", "dashed": True}
+    assert one.picture(state) == make().picture(state)
+    assert one.state == one.rest  # looking does not move
+
+
+def test_an_error_is_shown_in_red_and_raised_in_a_run() -> None:
+    def fails(size: int) -> Figure:
+        if size == 4:
+            raise ValueError("no <room> left")
+        return draw(size)
+
+    one = explore(fails, size=(1, 4))
+    assert one.hint.value == ""
+    one.controls["size"].value = 4
+    assert "ValueError: no &lt;room&gt; left" in one.hint.value
+    assert "alert" in one.hint.value
+    with pytest.raises(ValueError, match="no <room> left"):
+        one.picture({"size": 4})
+    data, _ = one._repr_mimebundle_()
+    assert WIDGET in data
+    one.controls["size"].value = 2
+    assert one.hint.value == ""
+
+
+def test_the_hint_says_drawing_while_it_draws() -> None:
+    seen = []
+    one = explore(lambda size: seen.append(one.hint.value) or draw(size) if seen else draw(size), size=(1, 4))
+    seen.append("")
+    one.controls["size"].value = 3
+    assert "drawing" in seen[-1]
+
+
+def test_draw_must_return_a_figure() -> None:
+    one = explore(lambda size: size, size=(1, 4))
+    assert "must return a matplotlib Figure" in one.hint.value
+    with pytest.raises(TypeError, match="must return a matplotlib Figure"):
+        one.picture({"size": 1})
+
+
+def test_the_bundle_rests_as_one_picture_of_all_extremes() -> None:
+    data, metadata = make()._repr_mimebundle_()
+    rest = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+    single = Image.open(io.BytesIO(make().picture()))
+    assert WIDGET in data
+    assert rest.height > 1.5 * single.height
+    for words in ("height = 1", "height = 9", "slope = 2", "shape = curve", "dashed = True", "against time (s)"):
+        assert words in metadata["image/png"]["alt"]
+
+
+def test_a_slow_draw_rests_as_a_single_picture(monkeypatch) -> None:
+    monkeypatch.setattr(module, "SLOW", -1.0)
+    image, alt = make().rest_picture()
+    assert Image.open(io.BytesIO(image)).size == Image.open(io.BytesIO(make().picture())).size
+    assert "Below" not in alt
+
+
+def test_live_lists_explorers_in_order_until_they_are_gone() -> None:
+    one, two = make(), make()
+    assert list(live)[-2:] == [one, two]
+    assert live[-1] is two
+    assert all(hasattr(x, "name") and callable(x.draw) for x in live)
+
+
+@pytest.mark.parametrize(
+    ("controls", "message"),
+    [
+        ({"height": (9, 1)}, r"control 'height' must be \(min, max\)"),
+        ({"height": "high"}, "control 'height' must be"),
+        ({"height": []}, "control 'height' must be"),
+        ({"height": (1, 2, 3, 4)}, "control 'height' must be"),
+        ({"width": (1, 2)}, r"controls without a parameter: \['width'\]"),
+        ({}, "at least one control"),
+    ],
+)
+def test_bad_controls_are_named(controls: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        explore(draw, **controls)
+
+
+def test_a_parameter_without_control_is_named() -> None:
+    with pytest.raises(ValueError, match=r"parameters without a control: \['b'\]"):
+        explore(lambda a, b: draw(a), a=(1, 2))
