@@ -92,6 +92,8 @@ def train(
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and path.suffix != ".safetensors":
         raise ValueError(f"the checkpoint must be a .safetensors file, got {path.name}")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError("the model has no parameter that is to be learned")
     device = next(model.parameters()).device
     dtype = _choose_precision(precision, model, device)
     history = History(precision=dtype)

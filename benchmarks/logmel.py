@@ -60,6 +60,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(options.repeats):  # in turns, so that a busy moment hits all of them
         for name, way in ways.items():
+            way()  # untimed: the threads of the library before it (OpenBLAS, OpenMP) spin on for a moment
             start = time.perf_counter()
             way()
             seconds[name].append(time.perf_counter() - start)
