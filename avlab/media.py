@@ -6,8 +6,8 @@ Second 0 is where the earliest track of the file starts. Frame `n` of a clip sho
 fps` (to the millisecond, because some formats round times to it), so a variable frame rate becomes an even one by
 presentation time. A picture that starts late shows its first frame until then; a sound that starts late, or has a
 hole, is silent there. A clip ends with the picture, or half a second after the sound if that comes first. Stored
-orientation (rotation, mirroring) is undone. Sound is resampled once, by soxr at its high quality. Shape letters: `N`
-frames, `H W` pixels, `C` channels, `L` samples.
+orientation (rotation, mirroring) is undone; pixels are taken as square, interlaced lines as they come. Sound is
+resampled once, by soxr at its high quality. Shape letters: `N` frames, `H W` pixels, `C` channels, `L` samples.
 
 Files are not trusted: only single-file formats and local files are opened, sizes are checked before decoding, frames
 are shrunk one by one, and decoding stops at a deadline.
@@ -219,7 +219,10 @@ def _mix(layout: av.AudioLayout, channels: int | None) -> np.ndarray | None:
 
     Left takes what is on the left, centre and surrounds at -3 dB, no LFE; the sum of 1 means that no mix clips.
     """
-    names = [channel.name for channel in layout.channels]
+    usual = {2: "stereo", 4: "quad", 6: "5.1", 8: "7.1"}  # where a file tells only the number
+    count = layout.nb_channels
+    known = av.AudioLayout(usual[count]) if layout.name == f"{count} channels" and count in usual else layout
+    names = [channel.name for channel in known.channels]
     if channels is None or (channels == len(names) == 1):
         return None
     weights = np.zeros((2, len(names)), np.float32)
@@ -235,7 +238,7 @@ class _Sound:
 
     def __init__(
         self, name: str, stream: av.AudioStream, start: float, sample_rate: int, seconds: float, channels: int | None
-    ):
+    ) -> None:
         self.name, self.start, self.rate, self.limit = name, start, stream.rate, ceil(seconds * stream.rate)
         self.sources, self.mix = stream.channels, _mix(stream.layout, channels)
         self.channels = self.sources if self.mix is None else len(self.mix)
@@ -393,12 +396,15 @@ def decode(
         raise MediaError(
             f"{path.name}: {seconds:g} s from {start:g} s asked for, only {N / fps:.2f} s of them are there"
         )
-    notes = [f"{damaged} damaged packets skipped"] if damaged else []
+    notes = [f"{damaged} damaged packets or frames"] if damaged else []
     if stopped:
         notes.append(stopped)
     for what, track in (("sound", sound), ("picture", picture)):
-        if track.first is not None and track.first - track.start > 2 * TAIL:
-            notes.append(f"the {what} starts after {track.first - origin:.1f} s")
+        late = 0 if track.first is None else track.first - track.start
+        if late >= N / fps:
+            raise MediaError(f"{path.name}: the {what} starts after {start + late:.1f} s, after the rest is over")
+        if late > 2 * TAIL:
+            notes.append(f"the {what} starts after {start + late:.1f} s")
     if picture.count > N:
         notes.append(f"the sound ends after {start + heard:.1f} s, before the picture: the rest is left out")
     if seconds is None and length is not None and start + N / fps < length - 2 * TAIL:
@@ -415,8 +421,8 @@ def _pull(
     deadline: float,
     jump: float | None,
 ) -> tuple[int, str]:
-    """Feed `picture` and `sound` from the file: the number of damaged packets, and why it stopped early if it did."""
-    begun, damaged, last, (video, audio) = time.monotonic(), 0, None, tracks
+    """Feed `picture` and `sound` from the file: the number of damaged parts, and why it stopped early if it did."""
+    begun, damaged, stopped, last, (video, audio) = time.monotonic(), 0, "", None, tracks
     streams = [stream for stream in tracks if stream is not None]
     for stream in streams:
         if not stream.codec_context.is_open:
@@ -428,16 +434,22 @@ def _pull(
     while not (sound.full() and (video is None or picture.full())):
         gained = max(picture.count / picture.fps, sound.position / sound.rate)
         if time.monotonic() - begun > deadline + gained:
-            return damaged, f"decoding was stopped after {deadline + gained:.0f} s"
+            stopped = f"decoding was stopped after {deadline + gained:.0f} s"
+            break
         try:
             packet = next(packets)
         except StopIteration:
             break
+        except IndexError:  # a track that only appears on the way, which PyAV does not know: read on behind it
+            packets = container.demux(streams)
+            continue
         except (av.error.FFmpegError, OSError) as error:
-            return damaged, f"reading was stopped by damage ({type(error).__name__})"
+            stopped = f"reading was stopped by damage ({type(error).__name__})"
+            break
         taker = sound if packet.stream is audio else picture
         try:
             for frame in () if taker.full() else packet.decode():
+                damaged += frame.is_corrupt
                 taker.add(frame, taker.next_time() if frame.time is None else frame.time)
                 last = frame if taker is picture else last
         except MediaError:
@@ -447,7 +459,7 @@ def _pull(
     if last is not None:
         step = float(last.duration * last.time_base) if last.duration and last.time_base else 0.0
         picture.show_until(picture.time + (step or 1 / float(video.average_rate or picture.fps)))
-    return damaged, ""
+    return damaged, stopped
 
 
 def write(clip: Clip, path: str | Path, *, lossless_audio: bool = False) -> Path:
@@ -455,6 +467,12 @@ def write(clip: Clip, path: str | Path, *, lossless_audio: bool = False) -> Path
 
     Raises `MediaError` for another ending, odd sizes (H.264 stores colour for 2x2 pixels), or a sample rate or number
     of channels that AAC does not have. A write that is cut short leaves no file under that name.
+
+    >>> import tempfile
+    >>> clip = Clip(np.zeros((8, 16, 16, 3), np.uint8), np.zeros((1, 16000), np.float32), fps=8, sample_rate=16000)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     read(write(clip, Path(folder) / "dark.mp4"), size=7).frames.shape
+    (8, 7, 7, 3)
     """
     path = Path(path)
     (N, H, W, _), C = clip.frames.shape, len(clip.waveform)

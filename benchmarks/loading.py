@@ -57,8 +57,8 @@ def main(rounds: int = 3) -> None:
             bare = best(lambda: np.load(place / "frames.npy", allow_pickle=False), rounds)
             ratios.append((slow / fast, slow / bare))
             print(f"{file.name[:34]:34} {slow * 1e3:10.1f} {fast * 1e3:10.1f} {bare * 1e3:10.1f} ", end="")
-            print(f"{slow / fast:13.0f} {slow / bare:13.0f}")
-        print(f"{'median':67} {np.median(ratios, axis=0)[0]:13.0f} {np.median(ratios, axis=0)[1]:13.0f}")
+            print(f"{slow / fast:7.0f} {slow / bare:7.0f}")
+        print(f"{'median':67} {np.median(ratios, axis=0)[0]:7.0f} {np.median(ratios, axis=0)[1]:7.0f}")
 
 
 if __name__ == "__main__":

@@ -330,6 +330,21 @@ def test_a_playlist_in_disguise_opens_nothing_else(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")  # FFmpeg keeps its log to itself
 
 
+def test_two_channels_without_names_are_left_and_right(tmp_path):
+    x = np.stack([np.full(8000, 0.5), np.full(8000, -0.25)])
+    write_wav(tmp_path / "s.wav", x, 16000)
+    cv2.imwrite(str(tmp_path / "s.png"), np.zeros((9, 7, 3), np.uint8))
+    assert np.allclose(read(tmp_path / "s.wav", fps=4, channels=2).waveform, x, atol=1e-4)
+    assert np.allclose(read(tmp_path / "s.wav", fps=4, channels=1).waveform, x.mean(axis=0), atol=1e-4)
+
+
+@pytest.mark.parametrize("starts", [(0, 40), (30, 0)])
+def test_picture_and_sound_that_never_meet(tmp_path, starts):
+    path = make(tmp_path / "late.mkv", codecs=("libx264", "flac"), starts=starts, seconds=0.8)
+    with pytest.raises(MediaError, match=f"the {'sound' if starts[1] else 'picture'} starts after [34]0.0 s"):
+        read(path, size=8)
+
+
 def test_sound_with_picture_and_its_failures(tmp_path):
     write_wav(tmp_path / "a%03d.wav", np.zeros((1, 8000)), 8000)  # FFmpeg reads such a name as a pattern
     with pytest.raises(MediaError, match=r"no video track; put a picture a%03d.png beside it"):

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from avlab.clip import Clip
 from avlab.media import IMAGES, Decoded, MediaError, decode, picture_beside
@@ -94,6 +95,7 @@ def scan(
     deadline_seconds: float = 8.0,
     cache: str | Path | None = None,
     cache_bytes: int = CACHE_BYTES,
+    progress: bool = False,
 ) -> Scan:
     """Clips from a folder, a file or a list of files; a file that cannot be used is listed with the reason.
 
@@ -102,7 +104,7 @@ def scan(
     `size` in pixels, `fps`, `sample_rate`, `fit`, `max_seconds` and `deadline_seconds` as `avlab.media.decode` has
     them. `labels` is a CSV file with the columns `file`, `label` and, if wanted, `caption`; `file` is a path below the
     folder, or the bare name of any number of files. `cache` is a folder (None: `AVLAB_CACHE`, or `data/cache` where
-    the command runs), kept below `cache_bytes` by dropping what was unused for longest.
+    the command runs), kept below `cache_bytes` by dropping what was unused for longest. `progress` shows a bar.
 
     Raises `ValueError` for a setting that is none and for a CSV that cannot be used, naming its line.
 
@@ -117,21 +119,22 @@ def scan(
         raise ValueError(f"hop must be above 0 s, got {hop:g}")
     result = Scan()
     listed = [Path(source)] if isinstance(source, str | Path) else [Path(item) for item in source]
+    names = [path.name for path in listed]
     files: dict[Path, str] = {}  # a file, and the name under which it is reported and labelled
     for path in listed:
-        if path.is_dir():
+        if os.path.isdir(path):  # unlike Path.is_dir, it bears names that no file can have
             found = _media_below(path)
             files |= {file: file.relative_to(path).as_posix() for file in found}
             if not found:
                 result.rejected.append(Rejected(str(path), f"{path}: a folder without any media file; add some"))
         else:
-            files[path] = path.name
+            files[path] = path.name if names.count(path.name) == 1 else path.as_posix()
     known = _labels(Path(labels)) if labels is not None else {}
     settings = {"size": size, "fps": fps, "sample_rate": sample_rate, "channels": channels, "fit": fit}
     settings |= {"max_seconds": max_seconds, "deadline_seconds": deadline_seconds}
     store = Path(cache or os.environ.get("AVLAB_CACHE") or Path("data") / "cache") / "clips"
     labelled = set()
-    for path, name in files.items():
+    for path, name in tqdm(files.items(), unit="file", disable=not progress):
         key = name if name in known else path.name
         labelled.add(key)
         try:
@@ -140,8 +143,11 @@ def scan(
             whole, notes = _cached(path, settings, store)
             whole.source, (whole.label, whole.caption) = name, known.get(key, (None, None))[:2]
             clips = [whole] if window is None else _windows(whole, window, hop)
-        except (MediaError, OSError, MemoryError) as error:
-            result.rejected.append(Rejected(name, str(error).replace("\n", " ")))
+        except Exception as error:  # whatever a file does to a decoder, the others go on
+            expected = isinstance(error, MediaError | OSError | MemoryError)
+            reason = str(error).replace("\n", " ").removeprefix(f"{name}: ").removeprefix(f"{path.name}: ")
+            reason = reason if expected else f"unexpected {type(error).__name__} ({reason}); please report this file"
+            result.rejected.append(Rejected(name, f"{name}: {reason}"))
             continue
         result.clips += clips
         result.used.append(Used(name, len(clips), tuple(notes)))
