@@ -289,10 +289,8 @@ class _Sound:
 
 def picture_beside(path: Path) -> Path | None:
     """The image file of the same stem beside a sound file, or None."""
-    if not path.parent.is_dir():
-        return None
-    beside = (p for p in path.parent.iterdir() if p.stem == path.stem and p.suffix.lower() in IMAGES and p.is_file())
-    return min(beside, default=None)
+    endings = [ending for small in IMAGES for ending in (small, small.upper())]
+    return next((image for image in map(path.with_suffix, endings) if image.is_file()), None)
 
 
 def _still(image: Path, size: tuple[int, int] | None, fit: str) -> np.ndarray:
