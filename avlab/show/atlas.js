@@ -4,8 +4,8 @@
 const CSS = `
 .avlab-atlas { font: 13px/1.4 var(--jp-ui-font-family, "DejaVu Sans", Arial, sans-serif); display: flex; flex-wrap: wrap;
   gap: 8px 16px; padding: 8px; color: var(--jp-ui-font-color1, #222); background: var(--jp-layout-color1, #fff); }
-.avlab-atlas .map { width: 600px; max-width: 100%; cursor: crosshair; border: 1px solid #999; background: #fff; }
-.avlab-atlas .side { width: 210px; }
+.avlab-atlas .map { flex: 1 1 360px; max-width: 600px; min-width: 0; align-self: flex-start; cursor: crosshair; border: 1px solid #999; background: #fff; }
+.avlab-atlas .side { flex: none; width: 200px; }
 .avlab-atlas .frame { width: 176px; height: 176px; background: #ddd; display: block; }
 .avlab-atlas .legend div { display: flex; gap: 6px; align-items: center; }
 .avlab-atlas .said { min-height: 5.6em; }

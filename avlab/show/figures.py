@@ -493,9 +493,22 @@ def draw_recall(
     recalls: Mapping[str, float | tuple[float, float, float]], *, chance: float, k: int = 1, title: str | None = None
 ) -> Figure:
     """Recall@k of several methods as bars (each a value, or value, low, high), with the line of chance, in [0, 1]."""
+    score, where = f"recall@{k}", "first" if k == 1 else f"within the first {k}"
+    found = "{} finds {:.0%} of the partners " + where + ": {:.0f} times chance"
+    return draw_shares(recalls, chance=chance, score=score, title=title or found)
+
+
+@_styled
+def draw_shares(
+    recalls: Mapping[str, float | tuple[float, float, float]], *, chance: float, score: str, title: str
+) -> Figure:
+    """Shares in [0, 1] as bars (each a value, or value, low, high), with the line of chance; higher is better.
+
+    `score` names the axis. `title` may hold three places `{}`: the best one's name, its share, and that over chance.
+    """
     rows = {name: (r if isinstance(r, tuple) else (float(r),) * 3) for name, r in recalls.items()}
     if not rows:
-        raise ValueError("no recalls to draw: the mapping is empty")
+        raise ValueError(f"no {score} to draw: the mapping is empty")
     figure = Figure(figsize=(6.8, 0.5 * len(rows) + 1.5))
     axes = figure.subplots()
     best = max(rows, key=lambda name: rows[name][0])
@@ -510,12 +523,10 @@ def draw_recall(
                   textcoords="offset points", fontsize=9, color=CHANCE, va="bottom")  # fmt: skip
     axes.set_yticks(range(len(rows)), list(rows))
     axes.invert_yaxis()
-    axes.set_xlabel(f"recall@{k} (%, higher is better)")
+    axes.set_xlabel(f"{score} (%, higher is better)")
     axes.set_xlim(0, min(115, max(100 * r[2] for r in rows.values()) * 1.15 + 1))
-    where = "first" if k == 1 else f"within the first {k}"
-    found = f"{best} finds {rows[best][0]:.0%} of the partners {where}: {rows[best][0] / chance:.0f} times chance"
-    _title(axes, title or found, aside=1.7, pad=18)
-    figure.set_label(f"Recall@{k}: " + ", ".join(f"{n} {r[0]:.1%}" for n, r in rows.items()) + f"; chance {chance:.1%}")
+    _title(axes, title.format(best, rows[best][0], rows[best][0] / chance), aside=1.7, pad=18)
+    figure.set_label(f"{score}: " + ", ".join(f"{n} {r[0]:.1%}" for n, r in rows.items()) + f"; chance {chance:.1%}")
     return figure
 
 

@@ -274,6 +274,7 @@ function render({ model, el }) {
     truth.parentNode.style.display = clip.truth ? "" : "none";
     at = Math.min(at, clip.seconds);
     choose.selectedIndex = index;
+    root.dataset.layers = clip.layers.length;
     root.dataset.ready = "true";
     draw(true);
   }

@@ -40,6 +40,9 @@ player""",
     return figure
 explore(draw, size=(1, 9), bold=False)""",
     "predict('Will it rise?', ['yes', 'no'], answer='yes', why=['It does.', 'It is no fall.'])",
+    """from avlab.show import Atlas
+places = np.random.default_rng(0).normal(size=(2, 5, 3))
+Atlas(*places, [player.sources[0]] * 5)""",
 ]
 
 
@@ -134,14 +137,18 @@ def test_lesson_in_jupyterlab(name: str, lab: tuple[str, str], watch: Any, wait:
     wait(page, lambda: at() > 0.2, "the player's time to advance")
     assert sound() != before, "the cursor did not move"
     player.locator(".play").click()
-    if player.locator(".layer").is_visible():
-        stage = lambda: player.locator(".stage").evaluate("(c) => c.toDataURL()")  # noqa: E731
-        opacity = "(o, v) => { o.value = v; o.dispatchEvent(new Event('input')); }"
-        player.locator(".layer").select_option(index=1)
-        player.locator(".opacity").evaluate(opacity, 1)
-        drawn = stage()
-        player.locator(".opacity").evaluate(opacity, 0)
-        assert stage() != drawn, "no heat was drawn"
+    heated = '.avlab-player[data-ready]:not([data-layers="0"])'
+    assert bring(page, heated, len(cells)), "no player has a heatmap"
+    player = page.locator(heated).first
+    stage = lambda: player.locator(".stage").evaluate("(c) => c.toDataURL()")  # noqa: E731
+    opacity = "(o, v) => { o.value = v; o.dispatchEvent(new Event('input')); }"
+    player.locator(".layer").select_option(index=1)
+    player.locator(".opacity").evaluate(opacity, 1)
+    drawn = stage()
+    player.locator(".opacity").evaluate(opacity, 0)
+    assert stage() != drawn, "no heat was drawn"
+    if shots:
+        page.screenshot(path=f"{shots}/{name}-heat.png")
 
     assert bring(page, ".avlab-explorer .noUi-handle", len(cells)), "no explorer with a slider was drawn"
     explorer = page.locator(".avlab-explorer", has=page.locator(".noUi-handle")).first
@@ -153,5 +160,15 @@ def test_lesson_in_jupyterlab(name: str, lab: tuple[str, str], watch: Any, wait:
     for _ in range(3):
         handle.press("ArrowRight")
     wait(page, lambda: picture() != still, "the explorer's picture to change", 30)
+
+    if name == "scratch.ipynb":  # the other widgets, which a lesson may or may not have
+        assert bring(page, ".widget-button >> text=(b)", len(cells))
+        page.locator(".widget-button >> text=(b)").click()
+        page.wait_for_selector("text=You chose (b). It is no fall.")
+        assert bring(page, ".avlab-atlas[data-ready]", len(cells))
+        page.locator(".avlab-atlas .map").press("ArrowRight")
+        page.wait_for_selector(".avlab-atlas[data-point='0']")
+        if shots:
+            page.screenshot(path=f"{shots}/{name}-end.png")
     assert watched.errors == []
     assert watched.outside() == []
