@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 import sys
 from pathlib import Path
 
@@ -31,9 +31,19 @@ def lab(port: int, no_browser: bool) -> None:
         folder = project()
     except FileNotFoundError as error:
         raise click.ClickException(str(error)) from None
-    command = [sys.executable, "-m", "jupyterlab", "notebooks/00_start_here.ipynb", f"--port={port}"]
-    command += ["--ServerApp.ip=127.0.0.1", *(["--no-browser"] if no_browser else [])]
-    sys.exit(subprocess.run(command, cwd=folder).returncode)
+    lesson = "notebooks/00_start_here.ipynb"
+    if not (folder / lesson).is_file():
+        raise click.ClickException(f"{folder / lesson} is missing: run avlab inside a complete clone of the project")
+    command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", f"--port={port}"]
+    command += [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{lesson}"]
+    command += ["--no-browser"] if no_browser else []
+    # nothing of it needs a network: no extension store, no news, no check for updates
+    command += ["--LabApp.extension_manager=readonly", "--LabApp.news_url=None"]
+    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container; it listens to this machine alone
+        command.append("--allow-root")
+    sys.stdout.flush()
+    os.execv(sys.executable, command)  # not a child: whoever stops this command stops the server
 
 
 @main.command()

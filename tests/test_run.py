@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -150,6 +151,15 @@ BROKEN = {  # name: cells, budget, kind of the failure, what its message says
         "record 'loss' is stated in cell 4 and again in cell 5",
     ),
 }
+PROSE = r"""
+With $\tau < 1$, `a$b$c` is code:
+
+$$L = -\frac{1}{B}\sum_i \log p_{ii}$$
+
+\begin{aligned}
+a &= b
+\end{aligned}
+"""
 GOOD = [
     START.format("good"),
     "import torch\nlab.record('draw', torch.rand(()))\nlab.expect('one is less than two', 1 < 2)\n"
@@ -163,7 +173,7 @@ GOOD = [
 
 
 def write(folder: Path, name: str, cells: list[str], budget: dict | None = None, parameters: str | None = PARAMETERS):
-    book = new_notebook(cells=[new_markdown_cell(f"# {name}")])
+    book = new_notebook(cells=[new_markdown_cell(f"# {name}\n\n{PROSE}")])
     if parameters is not None:
         book.cells.append(new_code_cell(parameters, metadata={"tags": ["parameters"]}))
     book.cells += [new_code_cell(textwrap.dedent(cell)) for cell in cells]
@@ -224,6 +234,10 @@ def test_the_page_needs_nothing_else_and_the_copy_holds_no_widget_state(ran):
     out = ran[1] / "out"
     page = (out / "good.html").read_text()
     assert "Plotly.newPlot" in page
+    assert page.count("<math") == 3
+    assert "<mfrac>" in page
+    assert "a$b$c" in page
+    assert "frac{" not in page.split("Plotly.newPlot")[0].split("<body")[1]
     assert not re.findall(r"""<(?:script|link|img)[^>]+(?:src|href)=["'](?!data:|#)[^"']*""", page)
     book = nbformat.read(out / "good.ipynb", as_version=4)
     assert "widgets" not in book.metadata
@@ -254,7 +268,6 @@ def test_memory_is_seen_while_a_cell_runs_not_only_after_it(ran):
 
 
 def test_a_hung_kernel_leaves_no_process_behind(ran):
-    psutil = pytest.importorskip("psutil")
     left = [p for p in psutil.Process().children(recursive=True) if "ipykernel_launcher" in " ".join(p.cmdline())]
     assert left == []
 

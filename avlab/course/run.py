@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import html
 import json
 import os
 import platform
@@ -27,13 +28,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import latex2mathml.converter
 import nbformat
 import papermill
 import plotly.io
 import psutil
-from jinja2 import DictLoader
+from jinja2 import DictLoader, pass_context
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
@@ -53,6 +55,9 @@ PLOTLY_MIME = "application/vnd.plotly.v1+json"
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATE_MIME = "application/vnd.jupyter.widget-state+json"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+MATH = re.compile(
+    r"\$\$(?P<block>.+?)\$\$|(?P<environment>\\begin\{(\w+\*?)\}.+?\\end\{\3\})|\$(?P<inline>[^$]+?)\$", re.DOTALL
+)
 TRACEBACK = "Traceback (most recent call last)"
 
 Failure = dict[str, Any]
@@ -119,10 +124,16 @@ def run_all(
             )
             for path in paths
         }
-        for done in as_completed(running):
-            result = done.result()
-            results[result["notebook"]] = result
-            _write(out / "results.json", json.dumps(_report(results, stems), indent=1) + "\n")  # kept if killed
+        try:
+            for done in as_completed(running):
+                result = done.result()
+                results[result["notebook"]] = result
+                _write(out / "results.json", json.dumps(_report(results, stems), indent=1) + "\n")  # kept if killed
+        except KeyboardInterrupt:  # the kernels do not hear of it, so they are ended here
+            pool.shutdown(wait=False, cancel_futures=True)
+            for watch in list(Watch.running):
+                watch.end("interrupted")
+            raise
     return {stem: results[stem] for stem in stems}
 
 
@@ -201,6 +212,8 @@ def run_notebook(
 class Watch:
     """Time and memory of one run, cell by cell (counted from 1), and the end of a kernel that takes too much."""
 
+    running: ClassVar[set[Watch]] = set()
+
     def __init__(self, lesson: NotebookNode, budget: dict[str, float], profile: str) -> None:
         self.places = {cell.get("id"): place for place, cell in enumerate(lesson.cells, 1)}
         self.quick, self.budget = profile == "quick", budget
@@ -220,9 +233,17 @@ class Watch:
         self.kernel = psutil.Process(pid)
         self._deadline = time.monotonic() + 2 * self.limit
         self._thread.start()
+        self.running.add(self)
+
+    def end(self, why: str) -> None:
+        """Kill the kernel; `why` is what the failure says."""
+        self.killed = why
+        if self.kernel is not None and self.kernel.is_running():
+            self.kernel.kill()
 
     def close(self) -> None:
         """Stop sampling, and end the processes that the kernel left behind."""
+        self.running.discard(self)
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -293,12 +314,10 @@ class Watch:
             if time.monotonic() > self._deadline:
                 where = "the sweep of its widgets" if self._sweeping() else "the notebook"
                 limit = SWEEP_SECONDS if self._sweeping() else 2 * self.limit
-                self.killed = f"killed after {limit:g} s, for {where} was still running"
-            elif self.quick and used / 1e6 > 3 * self.budget["rss_mb"]:
-                self.killed = f"killed at {used / 1e6:.0f} MB, three times its budget of {self.budget['rss_mb']} MB"
-            if self.killed and self.kernel is not None and self.kernel.is_running():
-                self.kernel.kill()
-                return
+                return self.end(f"killed after {limit:g} s, for {where} was still running")
+            if self.quick and used / 1e6 > 3 * self.budget["rss_mb"]:
+                budget = self.budget["rss_mb"]
+                return self.end(f"killed at {used / 1e6:.0f} MB, three times its budget of {budget} MB")
 
     def _sweeping(self) -> bool:
         return self.current is not None and self.current.source == SWEEP_CELL
@@ -502,6 +521,22 @@ PAGE = """{%- extends 'index.html.j2' -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}"""
 
 
+class _Page(HTMLExporter):
+    """A page that needs nothing else: its equations are MathML, which browsers draw without a library."""
+
+    @pass_context
+    def markdown2html(self, context: Any, source: str) -> str:
+        parts = re.split(r"(<(pre|code)\b.*?</\2>)", super().markdown2html(context, source), flags=re.DOTALL)
+        # split gives text, code, the name of its tag, text, ...: equations stand in the text alone
+        return "".join(MATH.sub(_mathml, part) if n % 3 == 0 else part for n, part in enumerate(parts) if n % 3 < 2)
+
+
+def _mathml(match: re.Match[str]) -> str:
+    block, environment, inline = match["block"], match["environment"], match["inline"]
+    tex = html.unescape(next(part for part in (block, environment, inline) if part is not None))
+    return latex2mathml.converter.convert(tex, display="inline" if inline is not None else "block")
+
+
 def _artefacts(executed: NotebookNode, stem: str, out: Path | None) -> tuple[Path | None, float]:
     """Write the executed notebook without widget state, and one self-contained page; returns it and its size in kB.
 
@@ -525,7 +560,7 @@ def _artefacts(executed: NotebookNode, stem: str, out: Path | None) -> tuple[Pat
                     figure, include_plotlyjs=False, full_html=False, validate=False
                 )
     book.metadata["title"] = stem
-    exporter = HTMLExporter(
+    exporter = _Page(
         extra_loaders=[DictLoader({"lesson.html.j2": PAGE})], template_file="lesson.html.j2", embed_images=True
     )
     page, _ = exporter.from_notebook_node(book)
