@@ -242,6 +242,7 @@ class _Sound:
         self.name, self.start, self.rate, self.limit = name, start, stream.rate, ceil(seconds * stream.rate)
         self.sources, self.mix = stream.channels, _mix(stream.layout, channels)
         self.channels = self.sources if self.mix is None else len(self.mix)
+        self.packer = av.AudioResampler(format="flt")
         same = self.rate == sample_rate
         self.soxr = None if same else soxr.ResampleStream(self.rate, sample_rate, self.channels, quality="HQ")
         self.position, self.first, self.samples = 0, None, bytearray()
@@ -254,9 +255,12 @@ class _Sound:
 
     def add(self, frame: av.AudioFrame, at: float) -> None:
         self.first = at if self.first is None else self.first
-        x = frame.to_ndarray()  # planar (C, L) or packed (1, L * C)
         if frame.sample_rate != self.rate or frame.layout.nb_channels != self.sources:
             raise ValueError("the sound changes its rate or channels on the way")
+        if frame.format.is_planar and self.sources >= 8:
+            # PyAV 18 looks for the end of the planes behind the last of 8 and crashes: one packed plane has none
+            (frame,) = self.packer.resample(frame)
+        x = frame.to_ndarray()  # planar (C, L) or packed (1, L * C)
         x = x if frame.format.is_planar else x.reshape(-1, self.sources).T
         if x.dtype == np.uint8:
             x = (x.astype(np.float32) - 128) / 128

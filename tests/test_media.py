@@ -54,7 +54,7 @@ def make(
         if audio:
             x = sound(np.arange(round(seconds * rate)) / rate).astype(np.float32)
             sample_format = audio.codec_context.codec.audio_formats[0].name
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(x), format="fltp", layout=layout)
+            frame = av.AudioFrame.from_ndarray(x.T.reshape(1, -1), format="flt", layout=layout)
             frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), round(starts[1] * rate)
             for part in av.AudioResampler(sample_format, layout, rate, 1024).resample(frame):
                 packets += audio.encode(part)
@@ -187,6 +187,23 @@ def test_five_channels_are_mixed_by_place(tmp_path):
         assert max(got["LFE"], got[far[0]], got[far[1]]) < 0.01
     mono, stereo = read(path, size=8, channels=1).waveform, read(path, size=8, channels=2).waveform
     assert np.allclose(mono[0], stereo.mean(axis=0), atol=1e-6)
+
+
+def test_eight_planar_channels_and_a_change_to_them(tmp_path):
+    """Both once ended the process: PyAV's `to_ndarray` reads behind the eighth plane."""
+    tones = 200 + 100 * np.arange(8)
+    path = make(
+        tmp_path / "a.ts", layout="7.1", rate=48000, sound=lambda t: 0.5 * np.sin(2 * np.pi * tones[:, None] * t)
+    )
+    waveform = read(path, size=8).waveform
+    assert waveform.shape[0] == 8
+    heard = [np.abs(np.fft.rfft(x[8000:24000])).argmax() for x in waveform]
+    assert heard[:3] + heard[4:] == [*tones[:3], *tones[4:]]  # AAC keeps only the lowest of the LFE
+    make(tmp_path / "b.ts", rate=48000)
+    (tmp_path / "c.ts").write_bytes((tmp_path / "b.ts").read_bytes() + path.read_bytes())
+    clip, notes = decode(tmp_path / "c.ts", size=8)
+    assert clip.waveform.shape[0] == 2
+    assert "damaged" in notes[0]
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
