@@ -49,6 +49,7 @@ def every_figure() -> dict[str, Figure]:
         "similarity": figures.draw_similarity(np.eye(B)),
         "curves": figures.draw_curves({"step": [0, 5, 9], "loss": [3.0, 2, 1]}, levels={"log B": 2.5}),
         "traces": figures.draw_traces(np.arange(B) / 5, points[:, 0], {"source": points[:, 0], "still": np.ones(B)}),
+        "shares": figures.draw_shares({"kind": 0.5}, chance=0.25, score="accuracy", title="{} is read from the space"),
         "recall": figures.draw_recall({"InfoNCE": (0.5, 0.4, 0.6), "CCA": 0.1}, chance=0.01),
     }
 
@@ -159,7 +160,7 @@ def test_a_silent_clip_is_dark() -> None:
         (lambda: figures.draw_similarity(np.zeros((3, 5))), r"is \(B, B\), got \(3, 5\)"),
         (lambda: figures.draw_embedding(np.zeros((5, 3)), np.zeros((5, 3)), [0] * 5, ["a"]), r"must both be \(B, 2\)"),
         (lambda: figures.draw_curves({"loss": []}), "nothing to draw"),
-        (lambda: figures.draw_recall({}, chance=0.1), "no recalls"),
+        (lambda: figures.draw_recall({}, chance=0.1), "no recall@1 to draw"),
     ],
 )
 def test_what_cannot_be_drawn_is_named(call, message: str) -> None:
@@ -186,6 +187,14 @@ def test_show_displays_one_png_with_alternative_text(monkeypatch) -> None:
     assert pixels(base64.b64decode(data["image/png"])).shape[2] == 3
     assert options["raw"]
     assert "5 of 5 sounds" in options["metadata"]["image/png"]["alt"]
+
+
+def test_windows_of_one_file_are_told_apart_by_their_start() -> None:
+    windows = [make_clip(None), make_clip(None)]
+    for second, window in enumerate(windows):
+        window.source, window.start = "a_very_long_name_of_a_file.mp4", 2.0 * second
+    said = figures.alt_text(figures.draw_sheet(windows))
+    assert said.endswith("a_very_long_nam…, a_very_long_nam… at 2 s")
 
 
 def test_fewer_colours_look_the_same() -> None:

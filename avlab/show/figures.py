@@ -243,7 +243,12 @@ def truth_of(clip: Clip) -> np.ndarray | None:
 
 
 def _name(clip: Clip, place: int | None = None) -> str:
-    return clip.label or clip.source or ("clip" if place is None else f"clip {place + 1}")
+    """Its label, else its file (shortened) and the second where it begins, else its number."""
+    if clip.label or not clip.source:
+        return clip.label or ("clip" if place is None else f"clip {place + 1}")
+    stem = Path(clip.source).stem
+    stem = stem if len(stem) <= 16 else f"{stem[:15]}…"
+    return f"{stem} at {clip.start:g} s" if clip.start else stem
 
 
 # ---------------------------------------------------------------------------------------------------- the pictures
@@ -313,7 +318,7 @@ def draw_sheet(clips: Sequence[Clip], *, heats: Sequence[ArrayLike | None] | Non
             _picture(axes, clip.frames[i], None if maps is None else maps[i], None if truth is None else truth[i])
             axes.set_aspect("equal")
             _bare(axes)
-        grid[b, 0].set_ylabel(_name(clip, b), rotation=0, ha="right", va="center")
+        grid[b, 0].set_ylabel(textwrap.fill(_name(clip, b), 16), rotation=0, ha="right", va="center")
         grid[b, 5].imshow(mel_picture(clip)[0], origin="lower", aspect="auto", cmap=SPECTROGRAM, vmin=0, vmax=1,
                           extent=(0, clip.seconds, 0, 1))  # fmt: skip
         grid[b, 5].set(yticks=[], ylabel="frequency")

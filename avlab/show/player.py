@@ -73,7 +73,7 @@ def _packed(clip: Clip, heat: Any, place: int) -> dict[str, Any]:
     truth = figures.truth_of(clip)
     palette = (figures.SPECTROGRAM(np.arange(256))[:, :3] * 255).round()
     tiles, columns = sprite(clip.frames)
-    known = [part for part in (clip.label, clip.source) if part]
+    known = [part for part in (clip.label, clip.source, f"at {clip.start:g} s" if clip.start else "") if part]
     return {
         "title": ", ".join(known) or f"clip {place + 1}",
         "sprite": tiles,
