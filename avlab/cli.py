@@ -129,13 +129,16 @@ def world() -> None:
 @world.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--clips", type=click.IntRange(1, 100_000), default=20, show_default=True)
-@click.option("--level", type=click.Choice(["L0", "L1", "L2"]), default="L1", show_default=True)
+@click.option("--level", default="L1", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def export(folder: Path, clips: int, level: str, seed: int) -> None:
     """Write clips of the world as mp4 files, with their truth as JSON beside them."""
     from avlab import world as worlds
 
-    worlds.export(folder, clips=clips, level=level, seed=seed)
+    try:
+        worlds.export(folder, clips=clips, level=level, seed=seed)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
     click.echo(f"{clips} clips in {folder}")
 
 

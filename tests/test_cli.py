@@ -67,6 +67,7 @@ def test_run_exits_with_0_or_1_and_leaves_results_and_pages(project):
         (["run", "--clips", "nowhere"], "'nowhere' does not exist"),
         (["run", "01", "--clips", "."], "sets no 'clips'"),
         (["calibrate", "01", "--seeds", "2"], "2 is not in the range"),
+        (["world", "export", "mine", "--level", "L77"], "L77"),
         (["lab", "--port", "0"], "0 is not in the range"),
     ],
 )

@@ -119,6 +119,15 @@ BROKEN = {  # name: cells, budget, kind of the failure, what its message says
         "memory",
         "over its budget of 200 MB",
     ),
+    "memory_of_a_child": (
+        [
+            "import subprocess, sys\ncode = 'import numpy, time; block = numpy.ones(40_000_000); time.sleep(1)'\n"
+            "done = subprocess.run([sys.executable, '-c', code], check=True)"
+        ],
+        {"rss_mb": 200},
+        "memory",
+        "over its budget of 200 MB",
+    ),
     "runaway": (
         ["import time, numpy\nblock = numpy.ones(90_000_000)\ntime.sleep(30)"],
         {"rss_mb": 200},

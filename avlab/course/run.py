@@ -3,7 +3,7 @@
 A notebook passes if every cell runs, with no network, within its budget of seconds, memory and page size (notebook
 metadata `avlab.budget`), every explorer and slider works over its whole range, nothing failed inside an Output widget,
 every expectation and control holds, and every outcome lies in its calibrated interval. Times are in seconds, memory
-is the resident memory of the kernel and its children in MB (10^6 bytes), sizes are in kB (10^3 bytes).
+is the resident memory of the kernel and what its children add to it, in MB (10^6 bytes), sizes are in kB (10^3 bytes).
 
 The budgets are those of the quick profile on two cores; in the full profile the time may be 20 times as long, and
 memory is reported only. A kernel is killed at twice its time or three times its memory.
@@ -300,11 +300,13 @@ class Watch:
         total = 0
         for process in processes:
             try:
-                total += process.memory_info().rss
-            except psutil.NoSuchProcess:
+                if process is self.kernel:
+                    total += process.memory_info().rss
+                else:  # what a forked worker shares with the kernel is counted already
+                    self.children[process.pid] = process
+                    total += process.memory_full_info().uss
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
-            if process is not self.kernel:
-                self.children[process.pid] = process
         self.peak = max(self.peak, total)
         return total
 
