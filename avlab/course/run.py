@@ -15,20 +15,22 @@ import ast
 import copy
 import html
 import json
+import multiprocessing
 import os
 import platform
 import re
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import latex2mathml.converter
 import nbformat
@@ -110,30 +112,10 @@ def run_all(
         raise ValueError(f"two notebooks share a name: {', '.join(sorted(s for s in stems if stems.count(s) > 1))}")
     out.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict[str, Any]] = {}
-    with ThreadPoolExecutor(jobs) as pool:
-        running = {
-            pool.submit(
-                run_notebook,
-                path,
-                profile=profile,
-                seed=seed,
-                clips=clips,
-                out=out,
-                threads=_threads(jobs),
-                progress=progress,
-            )
-            for path in paths
-        }
-        try:
-            for done in as_completed(running):
-                result = done.result()
-                results[result["notebook"]] = result
-                _write(out / "results.json", json.dumps(_report(results, stems), indent=1) + "\n")  # kept if killed
-        except KeyboardInterrupt:  # the kernels do not hear of it, so they are ended here
-            pool.shutdown(wait=False, cancel_futures=True)
-            for watch in list(Watch.running):
-                watch.end("interrupted")
-            raise
+    settings = {"profile": profile, "seed": seed, "clips": clips, "out": out, "progress": progress}
+    for result in _each([settings | {"path": path} for path in paths], jobs):
+        results[result["notebook"]] = result
+        _write(out / "results.json", json.dumps(_report(results, stems), indent=1) + "\n")  # kept if killed
     return {stem: results[stem] for stem in stems}
 
 
@@ -212,8 +194,6 @@ def run_notebook(
 class Watch:
     """Time and memory of one run, cell by cell (counted from 1), and the end of a kernel that takes too much."""
 
-    running: ClassVar[set[Watch]] = set()
-
     def __init__(self, lesson: NotebookNode, budget: dict[str, float], profile: str) -> None:
         self.places = {cell.get("id"): place for place, cell in enumerate(lesson.cells, 1)}
         self.quick, self.budget = profile == "quick", budget
@@ -233,7 +213,6 @@ class Watch:
         self.kernel = psutil.Process(pid)
         self._deadline = time.monotonic() + 2 * self.limit
         self._thread.start()
-        self.running.add(self)
 
     def end(self, why: str) -> None:
         """Kill the kernel; `why` is what the failure says."""
@@ -243,7 +222,6 @@ class Watch:
 
     def close(self) -> None:
         """Stop sampling, and end the processes that the kernel left behind."""
-        self.running.discard(self)
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -405,8 +383,24 @@ def _execute(
     return []
 
 
-def _threads(jobs: int) -> int | None:
-    return None if jobs == 1 else max(1, (os.cpu_count() or 1) // jobs)
+def _each(calls: Sequence[dict[str, Any]], jobs: int) -> Iterator[dict[str, Any]]:
+    """`run_notebook` with each of the settings, `jobs` at a time and with threads pinned, in the order they end."""
+    if jobs == 1:
+        for call in calls:
+            yield run_notebook(**call)
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    # processes: with two clients in the threads of one process, one notebook in 24 was seen to wait for ever
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = [pool.submit(run_notebook, **call, threads=threads) for call in calls]
+        try:
+            for done in as_completed(running):
+                yield done.result()
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():  # each ends its kernel, as one that runs alone does
+                os.kill(worker.pid, signal.SIGINT)
+            raise
 
 
 def _environment(folder: Path, attempts: Path, threads: int | None) -> dict[str, str]:
@@ -504,11 +498,8 @@ def calibrate(path: Path, *, seeds: Sequence[int], profile: str = "quick", jobs:
     A statement that does not hold is counted, any other failure raises `ValueError` with the seed.
     """
 
-    def one(seed: int) -> dict[str, Any]:
-        return run_notebook(path, profile=profile, seed=seed, threads=_threads(jobs))
-
-    with ThreadPoolExecutor(jobs) as pool:
-        results = list(tqdm(pool.map(one, seeds), total=len(seeds), unit="seed", disable=None))
+    runs = _each([{"path": path, "profile": profile, "seed": seed} for seed in seeds], jobs)
+    results = sorted(tqdm(runs, total=len(seeds), unit="seed", disable=None), key=lambda result: result["seed"])
     for result in results:
         broken = [f for f in result["failures"] if f["kind"] not in ("expectation", "control", "baseline")]
         if broken:
