@@ -34,7 +34,7 @@ class LessonClips:
 
 
 def lesson_clips(
-    clips: str = "world", *, seed: int = 0, level: str = "L2", train: int = 1536, test: int = 128, workers: int = 2
+    clips: str = "world", *, seed: int = 0, level: str = "L2", train: int = 1536, test: int = 128
 ) -> LessonClips:
     """Clips for a lesson: `"world"`, `"samples"` (the files of `data/samples`) or the path of a folder or file.
 
@@ -45,7 +45,7 @@ def lesson_clips(
     if clips == "world":
         world = World(level=level, seed=seed)
         seen = [world.clip(i) for i in range(test)]
-        pairs = render(world, range(100_000, 100_000 + train), workers=workers)
+        pairs = render(world, range(100_000, 100_000 + train), workers=2 if train > 4000 else 0)
         report = f"world {level}, seed {seed}: {train} clips to learn from, {test} others to test on"
         return LessonClips(pairs, pairs_of(seen, world.kinds), seen, seen, True, report)
     place = SAMPLES if clips == "samples" else Path(clips)

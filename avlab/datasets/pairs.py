@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import cv2
@@ -24,7 +25,7 @@ from avlab.clip import Clip, collate
 from avlab.video import motion, motion_residual, pool_grid
 from avlab.world import World
 
-CHUNK = 32  # clips a worker renders at a time, and features are made of at a time
+CHUNK = 16  # clips a worker renders at a time, and features are made of at a time
 GRID = 16  # cells a side of the motion grid kept with each pair
 
 
@@ -81,31 +82,31 @@ class Pairs:
         return batch
 
 
-def pairs_of(clips: Iterable[Clip], kinds: Sequence[str] | None = None) -> Pairs:
-    """Features of clips of one size, rate and length; memory grows with the features only, clips may be streamed.
+def pairs_of(clips: Iterable[Clip], kinds: Sequence[str] | None = None, *, count: int | None = None) -> Pairs:
+    """Features of clips of one size, rate and length; `count` says how many a stream will give (default: its length).
 
-    Raises `ValueError` where there are no clips, or where clips differ (see `avlab.clip.collate`).
+    Memory grows with the features only: a stream of clips is never held whole. Raises `ValueError` where there are no
+    clips, another number than `count`, or clips that differ (see `avlab.clip.collate`).
     """
-    parts: list[tuple[torch.Tensor, ...]] = []
-    labels: list[str | None] = []
-    chunk: list[Clip] = []
-
-    def flush() -> None:
-        labels.extend(c.label for c in chunk)
-        parts.append(_features(chunk))
-        chunk.clear()
-
-    for clip in clips:
-        chunk.append(clip)
-        if len(chunk) == CHUNK:
-            flush()
-    if chunk:
-        flush()
-    if not parts:
+    count = len(clips) if count is None else count
+    if count == 0:
         raise ValueError("no clips: nothing to make pairs of")
+    labels: list[str | None] = []
+    columns: list[torch.Tensor] = []  # filled in place: joining parts at the end would take twice the memory
+    stream = iter(clips)
+    while chunk := list(islice(stream, CHUNK)):
+        parts = _features(chunk)
+        columns = columns or [torch.empty(count, *part.shape[1:], dtype=part.dtype) for part in parts]
+        if len(labels) + len(chunk) > count:
+            raise ValueError(f"more clips than the {count} announced")
+        for column, part in zip(columns, parts, strict=True):
+            column[len(labels) : len(labels) + len(chunk)] = part
+        labels += [clip.label for clip in chunk]
+    if len(labels) != count:
+        raise ValueError(f"{len(labels)} clips came, {count} were announced")
     names = tuple(kinds) if kinds is not None else tuple(sorted({name for name in labels if name is not None}))
     label = torch.tensor([names.index(name) if name in names else -1 for name in labels])
-    return Pairs(*(torch.cat(column) for column in zip(*parts, strict=True)), label, names)
+    return Pairs(*columns, label, names)
 
 
 def _features(clips: Sequence[Clip]) -> tuple[torch.Tensor, ...]:
@@ -119,11 +120,11 @@ def _features(clips: Sequence[Clip]) -> tuple[torch.Tensor, ...]:
     return spectrogram.half(), residual, loudness, pool_grid(motion(batch.video), GRID)
 
 
-def render(world: World, indices: Sequence[int], *, workers: int = 2, progress: bool = True) -> Pairs:
+def render(world: World, indices: Sequence[int], *, workers: int = 0, progress: bool = True) -> Pairs:
     """Pairs of the clips `indices` of a world, rendered by `workers` processes of one thread each (0: in this one).
 
-    The result does not depend on `workers`. Shows a progress bar. Too few clips for the processes to pay are rendered
-    here.
+    The result does not depend on `workers`. Shows a progress bar. Each process takes seconds to start and about
+    300 MB, so they pay from some thousand clips on.
     """
     indices = [int(i) for i in indices]
     bar = tqdm(total=len(indices), desc=f"rendering {world.level}", unit="clip", disable=not progress, leave=False)
@@ -134,13 +135,13 @@ def render(world: World, indices: Sequence[int], *, workers: int = 2, progress: 
             bar.update()
 
     try:
-        if workers == 0 or len(indices) < 8 * CHUNK:
-            return pairs_of(counted(world.clip(i) for i in indices), world.kinds)
+        if workers == 0:
+            return pairs_of(counted(world.clip(i) for i in indices), world.kinds, count=len(indices))
         chunks = [indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)]
         # a fresh interpreter: forking a process whose torch threads run may hang
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
             made = pool.map(_render, [world] * len(chunks), chunks)
-            return pairs_of(counted(clip for clips in made for clip in clips), world.kinds)
+            return pairs_of(counted(clip for clips in made for clip in clips), world.kinds, count=len(indices))
     finally:
         bar.close()
 

@@ -22,7 +22,8 @@ def correlation_map(sound: torch.Tensor, motion: torch.Tensor, *, ridge: float =
     A place has one motion feature, so its canonical correlation is the multiple correlation with the K sound
     features, in closed form: `rho = sqrt(c' (S + ridge s I)^-1 c)`, with `S` the covariance of the sound's features
     over time, `s` its mean diagonal, `c` their covariance with the motion divided by the motion's deviation. For
-    K = 1, the sign is known and a place that moves *against* the sound gets 0. Places that never move get 0.
+    K = 1 no ridge is needed, the sign is known, and a place that moves *against* the sound gets 0. Places that never
+    move get 0.
 
     Raises `ValueError` where N differs, or is not larger than K + 1: then any noise correlates perfectly.
 
@@ -47,7 +48,7 @@ def correlation_map(sound: torch.Tensor, motion: torch.Tensor, *, ridge: float =
     s = S.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(1e-20)
     c = sound @ motion / N / spread.masked_fill(still, 1)[:, None]  # (B, K, P)
     eye = torch.eye(K, dtype=S.dtype, device=S.device)
-    root = torch.linalg.cholesky(S + (ridge + 1e-12) * s[:, None, None] * eye)
+    root = torch.linalg.cholesky(S + ((0 if signed else ridge) + 1e-12) * s[:, None, None] * eye)
     white = torch.linalg.solve_triangular(root, c, upper=False)  # (B, K, P)
     rho = white[:, 0].clamp_min(0) if signed else white.norm(dim=1)
     return rearrange(rho.masked_fill(still, 0).clamp_max(1), "B (h w) -> B h w", h=h).float()

@@ -51,6 +51,7 @@ class World:
     def __post_init__(self) -> None:
         object.__setattr__(self, "kinds", tuple(KINDS) if self.kinds is None else tuple(self.kinds))
         unknown = [k for k in self.kinds if k not in KINDS]
+        lowest = 16000 if "bird" in self.kinds else 8000
         checks = (
             (self.level in LEVELS, f"level={self.level!r} is not one of {', '.join(LEVELS)}"),
             (self.split == "iid", f"split={self.split!r} is not one of iid"),
@@ -59,9 +60,9 @@ class World:
             (1 <= self.fps <= 60, f"fps={self.fps} must lie between 1 and 60 Hz"),
             (0.5 <= self.seconds <= 30, f"seconds={self.seconds} must lie between 0.5 and 30 s"),
             (
-                8000 <= self.sample_rate <= 96000,
-                f"sample_rate={self.sample_rate} must lie between 8000 and 96000 Hz: below, the birds' "
-                "second harmonic (up to 8 kHz) would fold back",
+                lowest <= self.sample_rate <= 96000,
+                f"sample_rate={self.sample_rate} must lie between {lowest} and 96000 Hz: "
+                "birds sing up to 7.6 kHz and need 16000, the other kinds 8000",
             ),
             (not unknown, f"kinds={unknown} are not among {', '.join(KINDS)}"),
             (len(self.kinds) > 0, "kinds is empty: name at least one"),
@@ -81,9 +82,8 @@ class World:
             raise ValueError(f"World.clip({i}): indices start at 0")
         rng = np.random.Generator(np.random.Philox(key=[self.seed, i]))
         things = make_scene(LEVELS.index(self.level), self.kinds, rng, seconds=self.seconds)
-        frames, owners = draw(
-            things, drawing.background(rng, self.size, plain=self.level == "L0"), self.fps, self.seconds
-        )
+        still = drawing.background(rng, self.size, plain=self.level == "L0")
+        frames, owners = draw(things, still, self.fps, self.seconds)
         stems = [voice(t, self.seconds, self.sample_rate, rng) for t in things]
         stereo = np.stack([pan(s, t.spot["x"]) for s, t in zip(stems, things, strict=True)])  # (O, C, L)
         loudness = rng.uniform(0.25, 0.9)  # peak of the mix, independent of everything else
@@ -105,7 +105,7 @@ class World:
 
 
 def draw(things: Sequence[Thing], still: np.ndarray, fps: float, seconds: float) -> tuple[np.ndarray, np.ndarray]:
-    """Frames (N, H, W, 3) and owners (N, H, W): frame `n` shows the world at `n / fps`; the first object lies in front."""
+    """Frames (N, H, W, 3) and owners (N, H, W): frame `n` shows the world at `n / fps`; the first lies in front."""
     N = round(fps * seconds)
     frames = np.empty((N, *still.shape), np.uint8)
     owners = np.empty((N, *still.shape[:2]), np.uint8)
@@ -119,7 +119,7 @@ def draw(things: Sequence[Thing], still: np.ndarray, fps: float, seconds: float)
 
 
 def voice(thing: Thing, seconds: float, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """The dry mono stem of one object, its root mean square 0.1 (so that loudness tells no kind); silent look-alikes: 0."""
+    """The dry mono stem of one object, its root mean square 0.1 (loudness tells no kind); silent look-alikes: 0."""
     if not thing.sounds:
         return np.zeros(round(seconds * sample_rate), np.float32)
     shared = {"f0": thing.f0, "seconds": seconds, "sample_rate": sample_rate}
@@ -134,13 +134,13 @@ def voice(thing: Thing, seconds: float, sample_rate: int, rng: np.random.Generat
 
 
 def pan(stem: np.ndarray, x: float) -> np.ndarray:
-    """Two channels (C, L) from a mono stem by the law of equal power: `cos` and `sin` of `x pi / 2`, x 0 left to 1 right."""
+    """A mono stem in two channels (C, L) of equal power: `cos` and `sin` of `x pi / 2`, x 0 left to 1 right."""
     return np.stack([stem * np.cos(x * np.pi / 2), stem * np.sin(x * np.pi / 2)])
 
 
 def truth_of(things: Sequence[Thing], owners: np.ndarray, stereo: np.ndarray, fps: float) -> Truth:
     """Masks and boxes from the owners, sounding frames from the stems, onsets and factors from the scene."""
-    O, (N, H, W) = len(things), owners.shape
+    O, N = len(things), len(owners)
     body = 2 * np.arange(O, dtype=np.uint8)[:, None, None, None] + 1
     moving = owners[None] == body + 1  # (O, N, H, W)
     masks = (owners[None] == body) | moving

@@ -16,7 +16,7 @@ from avlab.world.sounds import Event
 
 
 class Kind(NamedTuple):
-    """What a kind can be: its family, its law (for people), the range of `f0` in Hz from largest to smallest, materials."""
+    """A kind: its family, its law (for people), `f0` in Hz of the largest and the smallest, its materials."""
 
     family: str
     law: str
@@ -27,21 +27,21 @@ class Kind(NamedTuple):
 
 KINDS = {
     "bar": Kind(
-        "struck", "f0 ~ 1 / length^2; partials 1, 2.757, 5.404, 8.933", 260.0, 840.0, ("wood", "metal", "rubber")
+        "struck", "f0 ~ 1 / length^2; partials 1, 2.757, 5.404, 8.933", 260.0, 842.0, ("wood", "metal", "rubber")
     ),
     "drum": Kind(
-        "struck", "f0 ~ 1 / radius; partials 1, 1.593, 2.136, 2.296", 95.0, 170.0, ("wood", "metal", "rubber")
+        "struck", "f0 ~ 1 / radius; partials 1, 1.593, 2.136, 2.296", 95.0, 171.0, ("wood", "metal", "rubber")
     ),
     "string": Kind("string", "f0 ~ 1 / length; a loop of one period, damped", 150.0, 270.0, ("nylon", "steel")),
     "bird": Kind("bird", "f0 ~ 1 / size; beak opening = loudness", 1500.0, 2700.0, ("feather",)),
 }
-FACTORS = ("kind", "size", "material", "x", "y", "colour", "pick", "sweep", "trill", "strength")
+FACTORS = ("kind", "size", "material", "x", "y", "colour", "tilt", "pick", "sweep", "trill")
 SMALLEST, LARGEST = 10 / 64, 18 / 64  # radius as a share of the picture's side
 
 
 @dataclass
 class Thing:
-    """One object: `spot` what is seen, `voice` what is heard, `events` what both follow; `sounds` False for a look-alike."""
+    """One object: `spot` is seen, `voice` is heard, `events` drive both; `sounds` is False for a look-alike."""
 
     kind: str
     spot: dict[str, Any]
@@ -91,7 +91,7 @@ def make_thing(kind: str, rng: np.random.Generator, *, seconds: float, centred: 
         "colour": tuple(int(c) for c in hue),
         "material": str(rng.choice(KINDS[kind].materials)),
     }
-    voice = {"sweep": float(rng.uniform(-0.35, 0.6)), "trill": float(rng.uniform(12, 30))}
+    voice = {"sweep": float(rng.uniform(-0.35, 0.4)), "trill": float(rng.uniform(12, 30))}
     return Thing(kind, spot, pitch(kind, radius), voice, events_of(kind, rng, seconds))
 
 
