@@ -33,7 +33,9 @@ def boxes(annotation: str | Path, files: Iterable[str]) -> dict[str, np.ndarray]
         raise ValueError(f"{path.name}: {path.stat().st_size / 2**20:.0f} MB is more than a VGG-SS annotation has")
     try:
         entries = {str(entry["file"])[:11]: np.asarray(entry["bbox"], float) for entry in json.loads(path.read_text())}
-    except (ValueError, TypeError, KeyError, UnicodeDecodeError) as error:
+        if any(len(key) < 11 for key in entries):  # a short one would be found in any name
+            raise ValueError("a file without a video id of 11 letters")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path.name}: not a VGG-SS annotation, a list of file and bbox ({error!r})") from error
     found = {name: box for name in files for key, box in entries.items() if key in name}
     for name, box in found.items():
