@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:  # processes that only render clips start without torch
+    import torch
 
 
 @dataclass
@@ -156,6 +158,8 @@ def collate(
     >>> collate([clip, clip]).video.shape
     torch.Size([2, 3, 3, 5, 7])
     """
+    import torch
+
     if not clips:
         raise ValueError("no clips to stack: the list is empty")
     first = clips[0]

@@ -208,10 +208,10 @@ def _threads() -> int:
 def _use_style() -> None:
     import plotly.io
 
-    from avlab.show import figures
+    from avlab.show.style import plotly_template, use_style
 
-    figures.use_style()
-    plotly.io.templates["avlab"] = figures.plotly_template()
+    use_style()
+    plotly.io.templates["avlab"] = plotly_template()
     plotly.io.templates.default = "avlab"
     # one JSON a figure: the default of Jupyter adds 5 MB of plotly.js to the notebook, or fetches it from a network
     plotly.io.renderers.default = "plotly_mimetype"

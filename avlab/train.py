@@ -126,7 +126,9 @@ def train(
             record |= {"gradient_norm": norm.item(), "seconds": time.monotonic() - started}
             _check_finite(record, lr, dtype)
             optimiser.step()
-            history.records.append(record | {name: float(value) for name, value in named.items()})
+            history.records.append(
+                record | {name: float(torch.as_tensor(value).detach()) for name, value in named.items()}
+            )
             bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
             if path is not None and ((step + 1) % every == 0 or step + 1 == steps):
                 _save(path, model, optimiser, settings, history.records)

@@ -46,6 +46,9 @@ def motion_residual(video: torch.Tensor) -> torch.Tensor:
 
     Channels 0-2 are the mean RGB picture, centred at 0; channel `3 + n` is `4 (Y_n - mean_n Y)`: what a still
     background cannot explain. It lets a 2-D convolution see when something moved (raw stacked frames train far worse).
+
+    >>> motion_residual(torch.zeros(2, 11, 3, 5, 7)).shape
+    torch.Size([2, 14, 5, 7])
     """
     if video.ndim != 5 or video.shape[2] != 3:
         raise ValueError(f"video must be (B, N, 3, H, W), got {tuple(video.shape)}")
@@ -54,7 +57,11 @@ def motion_residual(video: torch.Tensor) -> torch.Tensor:
 
 
 def pool_grid(x: torch.Tensor, grid: int | tuple[int, int]) -> torch.Tensor:
-    """Mean over the cells of a grid: (..., H, W) to (..., h, w); sizes need not divide."""
+    """Mean over the cells of a grid: (..., H, W) to (..., h, w); sizes need not divide.
+
+    >>> pool_grid(torch.arange(4.0).reshape(1, 2, 2), 1)
+    tensor([[[1.5000]]])
+    """
     h, w = (grid, grid) if isinstance(grid, int) else grid
     if x.ndim < 3 or min(h, w) < 1 or h > x.shape[-2] or w > x.shape[-1]:
         raise ValueError(f"a grid of {h}x{w} cells does not fit (..., H, W) = {tuple(x.shape)}")
@@ -62,7 +69,11 @@ def pool_grid(x: torch.Tensor, grid: int | tuple[int, int]) -> torch.Tensor:
 
 
 def resize(video: torch.Tensor, size: int | tuple[int, int]) -> torch.Tensor:
-    """Frames of another size by area-preserving interpolation: (..., 3, H, W) to (..., 3, h, w)."""
+    """Frames of another size by area-preserving interpolation: (..., 3, H, W) to (..., 3, h, w).
+
+    >>> resize(torch.ones(2, 3, 8, 6), (4, 3)).shape
+    torch.Size([2, 3, 4, 3])
+    """
     h, w = (size, size) if isinstance(size, int) else size
     flat = video.reshape(-1, *video.shape[-3:])
     out = F.interpolate(flat, (h, w), mode="bilinear", antialias=True, align_corners=False)

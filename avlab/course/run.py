@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import html
 import json
 import multiprocessing
 import os
@@ -24,42 +23,30 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
-import time
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import latex2mathml.converter
 import nbformat
 import papermill
-import plotly.io
-import psutil
-from jinja2 import DictLoader, pass_context
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
-from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
-from avlab.course import offline, outcomes
-from avlab.course.sweep import SWEEP_MIME
+from avlab.course import offline, outcomes, page
+from avlab.course.sweep import SWEEP_CELL, SWEEP_MIME
+from avlab.course.watch import Watch
 
 BUDGET = {"seconds": 90, "rss_mb": 1500, "html_kb": 3000}  # where a notebook states none
-FULL_PROFILE_TIMES = 20
-SWEEP_SECONDS = 120  # for all explorers of one notebook
-SWEEP_CELL = "import avlab.course.sweep\n\navlab.course.sweep.main()"
-PLOTLY_MIME = "application/vnd.plotly.v1+json"
-WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
+NETWORK_LOG = "network.log"
 WIDGET_STATE_MIME = "application/vnd.jupyter.widget-state+json"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-MATH = re.compile(
-    r"\$\$(?P<block>.+?)\$\$|(?P<environment>\\begin\{(\w+\*?)\}.+?\\end\{\3\})|\$(?P<inline>[^$]+?)\$", re.DOTALL
-)
 TRACEBACK = "Traceback (most recent call last)"
 
 Failure = dict[str, Any]
@@ -103,7 +90,7 @@ def run_all(
     jobs: int = 1,
     progress: bool = True,
 ) -> dict[str, dict[str, Any]]:
-    """Run notebooks, `jobs` at a time, and write `results.json`, an executed copy and a page of each into `out`.
+    """Run notebooks, `jobs` at a time; `out` gets `results.json`, `index.html`, an executed copy and a page of each.
 
     Returns the results by notebook name (see `run_notebook`). A stem that occurs twice raises `ValueError`.
     """
@@ -115,7 +102,10 @@ def run_all(
     settings = {"profile": profile, "seed": seed, "clips": clips, "out": out, "progress": progress}
     for result in _each([settings | {"path": path} for path in paths], jobs):
         results[result["notebook"]] = result
-        _write(out / "results.json", json.dumps(_report(results, stems), indent=1) + "\n")  # kept if killed
+        done = {stem: results[stem] for stem in stems if stem in results}
+        report = {"versions": _versions(), "notebooks": done}
+        page.write(out / "results.json", json.dumps(report, indent=1) + "\n")  # after each: kept if killed
+        page.write(out / "index.html", page.index(done, table(done)))
     return {stem: results[stem] for stem in stems}
 
 
@@ -127,49 +117,61 @@ def run_notebook(
     clips: str | None = None,
     out: Path | None = None,
     threads: int | None = None,
-    baselines: Path | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Run one notebook on a copy and say what it did.
 
-    `clips` is a folder of media files for the notebook's `clips` parameter; baselines then do not apply. `baselines`
-    is their folder (default: `tests/baselines` beside the notebook's folder). Never raises for what is wrong in the
-    notebook: `status` is "ok" or "failed", and `failures` lists `{kind, message, cell, source, traceback}`.
+    `clips` is "world", "samples" or a path, for the notebook's `clips` parameter. Never raises for what is wrong in the
+    notebook: `status` is "ok" or "failed", and `failures` lists `{kind, message, cell, source, traceback}`. Baselines
+    (`tests/baselines` beside the notebook's folder) apply to clips of the world.
     """
+    if clips not in (None, "world", "samples"):
+        clips = str(Path(clips).resolve())  # the kernel runs in the notebook's folder, not here
+    words = ["avlab", "run", os.path.relpath(path), "--profile", profile, "--seed", str(seed)]
+    rerun = shlex.join([*words, "--clips", clips] if clips is not None else words)
     result: dict[str, Any] = {"notebook": path.stem, "status": "failed", "seconds": 0.0, "peak_rss_mb": 0.0}
     result |= {"html_kb": 0.0, "outcomes": {}, "expectations": {}, "controls": {}, "slowest_cells": [], "failures": []}
-    result |= {"profile": profile, "seed": seed, "clips": clips or "world", "rerun": _rerun(path, profile, seed, clips)}
+    result |= {"profile": profile, "seed": seed, "clips": clips or "world", "rerun": rerun, "cells": [], "page": None}
+    try:
+        _run(path, clips, result, out, threads, progress)
+    except Exception as error:  # whatever one notebook does to the runner, the others go on
+        message = f"the runner cannot go on: {type(error).__name__}: {error}"
+        result["failures"].append(_failure("unexpected", message, trace=traceback.format_exc()))
+    result["status"] = "failed" if result["failures"] else "ok"
+    return result
+
+
+def _run(
+    path: Path, clips: str | None, result: dict[str, Any], out: Path | None, threads: int | None, progress: bool
+) -> None:
     failures: list[Failure] = result["failures"]
     try:
-        lesson = nbformat.read(path, as_version=4)
+        lesson = nbformat.v4.upgrade(nbformat.read(path, as_version=4))  # from 4.5 on cells have the ids used below
+        nbformat.validate(lesson)
+        budget = {k: float(v) for k, v in (BUDGET | lesson.metadata.get("avlab", {}).get("budget", {})).items()}
     except Exception as error:
-        failures.append(_failure("unreadable", f"{path.name} is no notebook: {type(error).__name__}: {error}"))
-        return result
-    parameters: dict[str, Any] = {"profile": profile, "seed": seed}
-    if clips is not None:
-        parameters["clips"] = str(Path(clips).resolve())
-        if not Path(clips).is_dir():
-            failures.append(_failure("clips", f"--clips {clips}: no such folder"))
+        failures.append(_failure("unreadable", f"{path.name} is no lesson: {type(error).__name__}: {str(error)[:500]}"))
+        return
+    parameters = {name: result[name] for name in ("profile", "seed")} | ({} if clips is None else {"clips": clips})
+    if clips not in (None, "world", "samples") and not Path(clips).exists():
+        failures.append(_failure("clips", f"--clips {clips}: no such folder or file"))
     failures += _check_parameters(lesson, parameters)
     if failures:
-        return result
-
-    budget = BUDGET | lesson.metadata.get("avlab", {}).get("budget", {})
-    watch = Watch(lesson, budget, profile)
-    with tempfile.TemporaryDirectory(prefix="avlab-") as folder:
-        attempts = Path(folder) / "network.log"
-        environment = _environment(Path(folder), attempts, threads)
-        failures += _execute(lesson, path, parameters, watch, environment, Path(folder) / "kernel.log", progress)
-        if attempts.exists():
-            reached = ", ".join(dict.fromkeys(attempts.read_text(encoding="utf-8").split("\n")[:-1]))
-            failures.append(_failure("network", f"tried to reach {reached}: a lesson must not use the network"))
+        return
+    watch = Watch(lesson, budget, result["profile"])
+    with tempfile.TemporaryDirectory(prefix="avlab-") as name:
+        folder = Path(name)
+        failures += _execute(lesson, path, parameters, watch, _environment(folder, threads), folder, progress)
+        if (folder / NETWORK_LOG).exists():
+            reached = ", ".join(dict.fromkeys((folder / NETWORK_LOG).read_text(encoding="utf-8").splitlines()))
+            failures.append(_failure("network", f"tried to reach {reached[:500]}: a lesson must not use the network"))
+    result |= {"seconds": round(watch.seconds(), 2), "peak_rss_mb": round(watch.peak / 1e6, 1), "cells": watch.cells}
+    result["slowest_cells"] = watch.slowest()[:5]
     executed = watch.executed
-    result["seconds"], result["peak_rss_mb"] = round(watch.seconds(), 2), round(watch.peak / 1e6, 1)
-    result["slowest_cells"] = sorted(watch.cells, key=lambda row: -row["seconds"])[:5]
-    result["cells"] = watch.cells
     if executed is None:  # the kernel never started
-        return result
-    failures += watch.over_budget() + _scan_cells(watch, executed) + _scan_widgets(executed)
+        return
+    failures += [_failure(kind, text, cell, watch.places) for kind, text, cell in watch.over_budget()]
+    failures += _scan_cells(watch, executed) + _scan_widgets(executed)
     if not any(failure["kind"] in ("cell", "killed", "kernel") for failure in failures):
         failures += _scan_sweep(executed)
     executed.cells = [cell for cell in executed.cells if cell.source != SWEEP_CELL]
@@ -178,129 +180,19 @@ def run_notebook(
         result |= outcomes.collect(nbformat.v4.new_notebook(cells=mine))
     except ValueError as error:
         failures.append(_failure("outcomes", str(error)))
-    failures += _judge(result, path, baselines)
-    page, size = _artefacts(executed, path.stem, out)
-    result["html_kb"] = round(size, 1)
+    failures += _judge(result, path)
+    try:
+        place, size = page.make(executed, path.stem, out)
+    except ValueError as error:
+        failures.append(_failure("page", f"no page could be made: {error}"))
+        return
+    result |= {"page": str(place) if place else None, "html_kb": round(size, 1)}
     if size > budget["html_kb"]:
-        heaviest = sorted(watch.weights(executed), reverse=True)[:3]
-        where = "; ".join(f"cell {place}: {kb:.0f} kB" for kb, place in heaviest)
-        message = f"the page has {size:.0f} kB, over its budget of {budget['html_kb']} kB; heaviest outputs: {where}"
+        outputs = [(len(json.dumps(cell.get("outputs", ()))) / 1e3, cell.get("id")) for cell in executed.cells]
+        heaviest = sorted(outputs, key=lambda pair: -pair[0])[:3]
+        where = "; ".join(f"cell {watch.places.get(cell)}: {kb:.0f} kB" for kb, cell in heaviest)
+        message = f"the page has {size:.0f} kB, over its budget of {budget['html_kb']:g} kB; heaviest outputs: {where}"
         failures.append(_failure("size", message))
-    result["page"] = str(page) if page else None
-    result["status"] = "failed" if failures else "ok"
-    return result
-
-
-class Watch:
-    """Time and memory of one run, cell by cell (counted from 1), and the end of a kernel that takes too much."""
-
-    def __init__(self, lesson: NotebookNode, budget: dict[str, float], profile: str) -> None:
-        self.places = {cell.get("id"): place for place, cell in enumerate(lesson.cells, 1)}
-        self.quick, self.budget = profile == "quick", budget
-        self.limit = budget["seconds"] * (1 if self.quick else FULL_PROFILE_TIMES)
-        self.cells: list[dict[str, Any]] = []
-        self.executed: NotebookNode | None = None
-        self.peak, self.killed = 0, ""
-        self.current: NotebookNode | None = None
-        self.kernel: psutil.Process | None = None
-        self.children: dict[int, psutil.Process] = {}
-        self._deadline = float("inf")
-        self._began = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample_all_along, daemon=True)
-
-    def open(self, pid: int) -> None:
-        self.kernel = psutil.Process(pid)
-        self._deadline = time.monotonic() + 2 * self.limit
-        self._thread.start()
-
-    def end(self, why: str) -> None:
-        """Kill the kernel; `why` is what the failure says."""
-        self.killed = why
-        if self.kernel is not None and self.kernel.is_running():
-            self.kernel.kill()
-
-    def close(self) -> None:
-        """Stop sampling, and end the processes that the kernel left behind."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-        for process in self.children.values():
-            if process.is_running():  # psutil compares the start time too: never another process of the same number
-                process.kill()
-
-    def cell_starts(self, cell: NotebookNode) -> None:
-        self.current, self._began = cell, time.perf_counter()
-        if cell.source == SWEEP_CELL:  # has a limit of its own
-            self._deadline = time.monotonic() + SWEEP_SECONDS
-
-    def cell_ends(self, cell: NotebookNode) -> None:
-        seconds = time.perf_counter() - self._began
-        if cell.cell_type == "code" and cell.get("id") in self.places:  # not papermill's cell, nor the sweep's
-            row = {"cell": self.places[cell.id], "source": _first_line(cell), "seconds": round(seconds, 2)}
-            self.cells.append(row | {"rss_mb": round(self._sample() / 1e6, 1)})
-
-    def seconds(self) -> float:
-        return sum(row["seconds"] for row in self.cells)
-
-    def over_budget(self) -> list[Failure]:
-        failures = []
-        slowest = "; ".join(
-            f"cell {row['cell']} {row['seconds']:.1f} s ({row['source']})"
-            for row in sorted(self.cells, key=lambda row: -row["seconds"])[:3]
-        )
-        if self.killed:
-            failures.append(_failure("killed", f"{self.killed}; slowest: {slowest}", self.current, self.places))
-        elif self.seconds() > self.limit:
-            message = f"took {self.seconds():.1f} s, over its budget of {self.limit:g} s; slowest: {slowest}"
-            failures.append(_failure("seconds", message))
-        if self.quick and not self.killed and self.peak / 1e6 > self.budget["rss_mb"]:
-            most = max(self.cells, key=lambda row: row["rss_mb"], default={"cell": None})["cell"]
-            message = f"used {self.peak / 1e6:.0f} MB, over its budget of {self.budget['rss_mb']} MB; most after "
-            failures.append(_failure("memory", f"{message}cell {most}"))
-        return failures
-
-    def weights(self, executed: NotebookNode) -> list[tuple[float, int | None]]:
-        """Size of each cell's outputs in kB, with the cell's place in the notebook."""
-        return [
-            (len(json.dumps(cell.outputs)) / 1e3, self.places.get(cell.get("id")))
-            for cell in executed.cells
-            if cell.get("outputs")
-        ]
-
-    def _sample(self) -> int:
-        if self.kernel is None:
-            return 0
-        try:
-            processes = [self.kernel, *self.kernel.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return 0
-        total = 0
-        for process in processes:
-            try:
-                if process is self.kernel:
-                    total += process.memory_info().rss
-                else:  # what a forked worker shares with the kernel is counted already
-                    self.children[process.pid] = process
-                    total += process.memory_full_info().uss
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-        self.peak = max(self.peak, total)
-        return total
-
-    def _sample_all_along(self) -> None:
-        while not self._stop.wait(0.1):
-            used = self._sample()
-            if time.monotonic() > self._deadline:
-                where = "the sweep of its widgets" if self._sweeping() else "the notebook"
-                limit = SWEEP_SECONDS if self._sweeping() else 2 * self.limit
-                return self.end(f"killed after {limit:g} s, for {where} was still running")
-            if self.quick and used / 1e6 > 3 * self.budget["rss_mb"]:
-                budget = self.budget["rss_mb"]
-                return self.end(f"killed at {used / 1e6:.0f} MB, three times its budget of {budget} MB")
-
-    def _sweeping(self) -> bool:
-        return self.current is not None and self.current.source == SWEEP_CELL
 
 
 class _OwnInterpreter(KernelSpecManager):
@@ -328,6 +220,10 @@ class _Client(PapermillNotebookClient):
         finally:
             self.watch.cell_ends(cell)
 
+    def output(self, outs: list[NotebookNode], msg: dict[str, Any], display_id: str, cell_index: int) -> Any:
+        self.watch.wrote(len(str(msg["content"])))
+        return super().output(outs, msg, display_id, cell_index)
+
 
 class _LessonEngine(Engine):
     @classmethod
@@ -345,20 +241,19 @@ class _LessonEngine(Engine):
             watch.executed = copy.deepcopy(nb_man.nb)  # papermill then adds cells of its own about the error
 
 
-papermill_engines.register("avlab", _LessonEngine)
-
-
 def _execute(
     lesson: NotebookNode,
     path: Path,
     parameters: dict[str, Any],
     watch: Watch,
     environment: dict[str, str],
-    log: Path,
+    folder: Path,
     progress: bool,
 ) -> list[Failure]:
     book = copy.deepcopy(lesson)
     book.cells.append(nbformat.v4.new_code_cell(SWEEP_CELL))
+    papermill_engines.register("avlab", _LessonEngine)
+    log = folder / "kernel.log"
     try:
         papermill.execute_notebook(
             book,
@@ -386,16 +281,14 @@ def _execute(
 def _each(calls: Sequence[dict[str, Any]], jobs: int) -> Iterator[dict[str, Any]]:
     """`run_notebook` with each of the settings, `jobs` at a time and with threads pinned, in the order they end."""
     if jobs == 1:
-        for call in calls:
-            yield run_notebook(**call)
+        yield from (run_notebook(**call) for call in calls)
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
     # processes: with two clients in the threads of one process, one notebook in 24 was seen to wait for ever
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         running = [pool.submit(run_notebook, **call, threads=threads) for call in calls]
         try:
-            for done in as_completed(running):
-                yield done.result()
+            yield from (done.result() for done in as_completed(running))
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in multiprocessing.active_children():  # each ends its kernel, as one that runs alone does
@@ -403,14 +296,15 @@ def _each(calls: Sequence[dict[str, Any]], jobs: int) -> Iterator[dict[str, Any]
             raise
 
 
-def _environment(folder: Path, attempts: Path, threads: int | None) -> dict[str, str]:
+def _environment(folder: Path, threads: int | None) -> dict[str, str]:
     """Variables of the kernel: no network, no personal IPython profile, threads pinned when several run at once."""
     guard = folder / "guard"
     guard.mkdir()
     shutil.copyfile(offline.__file__, guard / "sitecustomize.py")
     env = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # figures go inline
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(guard), env.get("PYTHONPATH", "")]))
-    env |= {"AVLAB_NETWORK_LOG": str(attempts), "IPYTHONDIR": str(folder / "ipython")}
+    env |= {"AVLAB_NETWORK_LOG": str(folder / NETWORK_LOG), "IPYTHONDIR": str(folder / "ipython")}
+    env["AVLAB_RUN"] = "1"  # a check of an exercise that is not passed raises: the solutions must pass
     if threads is not None:
         env |= dict.fromkeys(("AVLAB_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     return env
@@ -422,10 +316,10 @@ def _check_parameters(lesson: NotebookNode, parameters: dict[str, Any]) -> list[
         message = f"{len(cells)} cells have the tag 'parameters', one is needed: papermill would set none, silently"
         return [_failure("parameters", message)]
     try:
-        body = ast.parse(cells[0].source).body
+        nodes = ast.walk(ast.parse(cells[0].source))
     except SyntaxError as error:
         return [_failure("parameters", f"the parameters cell is no Python: {error}")]
-    names = {target.id for node in body if isinstance(node, ast.Assign) for target in node.targets}
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     return [
         _failure("parameters", f"the parameters cell sets no {name!r}, so this run's {name} = {value!r} has no effect")
         for name, value in parameters.items()
@@ -433,36 +327,35 @@ def _check_parameters(lesson: NotebookNode, parameters: dict[str, Any]) -> list[
     ]
 
 
+def _errors(outputs: Sequence[NotebookNode]) -> Iterator[tuple[bool, str, str]]:
+    """Of each error, or traceback that was printed: whether it was raised, its last line, and its traceback."""
+    for output in outputs:
+        if output["output_type"] == "error":
+            trace = ANSI.sub("", "\n".join(output["traceback"]))
+            yield True, f"{output['ename']}: {ANSI.sub('', output['evalue'])}", trace
+        elif output["output_type"] == "stream" and TRACEBACK in output["text"]:
+            text = ANSI.sub("", output["text"])
+            yield False, text.strip().splitlines()[-1], text
+
+
 def _scan_cells(watch: Watch, executed: NotebookNode) -> list[Failure]:
     failures = []
     for cell in executed.cells:
-        for output in cell.get("outputs", ()):
-            if output.output_type == "error":
-                trace = ANSI.sub("", "\n".join(output.traceback))
-                message = f"{output.ename}: {ANSI.sub('', output.evalue)}"
-                failures.append(_failure("cell", message, cell, watch.places, trace))
-            elif output.output_type == "stream" and TRACEBACK in output.text:
-                text = ANSI.sub("", output.text)
-                message = f"prints a traceback: {text.strip().splitlines()[-1]}"
-                failures.append(_failure("traceback", message, cell, watch.places, text))
+        for raised, message, trace in _errors(cell.get("outputs", ())):
+            kind, message = ("cell", message) if raised else ("traceback", f"prints a traceback: {message}")
+            failures.append(_failure(kind, message, cell, watch.places, trace))
     return failures
 
 
 def _scan_widgets(executed: NotebookNode) -> list[Failure]:
     """Errors inside Output widgets, where neither papermill nor a reader of the static page sees them."""
-    failures = []
-    models = executed.metadata.get("widgets", {}).get(WIDGET_STATE_MIME, {}).get("state", {})
-    for model in models.values():
-        for output in model.get("state", {}).get("outputs", ()) if model.get("model_name") == "OutputModel" else ():
-            if output["output_type"] == "error":
-                trace = ANSI.sub("", "\n".join(output["traceback"]))
-                message = f"inside an Output widget: {output['ename']}: {ANSI.sub('', output['evalue'])}"
-                failures.append(_failure("widget", message, trace=trace))
-            elif output["output_type"] == "stream" and TRACEBACK in output["text"]:
-                text = ANSI.sub("", output["text"])
-                message = f"inside an Output widget: {text.strip().splitlines()[-1]}"
-                failures.append(_failure("widget", message, trace=text))
-    return failures
+    models = executed.metadata.get("widgets", {}).get(WIDGET_STATE_MIME, {}).get("state", {}).values()
+    return [
+        _failure("widget", f"inside an Output widget: {message}", trace=trace)
+        for model in models
+        if model.get("model_name") == "OutputModel"
+        for _, message, trace in _errors(model["state"].get("outputs", ()))
+    ]
 
 
 def _scan_sweep(executed: NotebookNode) -> list[Failure]:
@@ -473,19 +366,15 @@ def _scan_sweep(executed: NotebookNode) -> list[Failure]:
     return [_failure("sweep", "the sweep of the widgets left no report")]
 
 
-def _judge(result: dict[str, Any], path: Path, baselines: Path | None) -> list[Failure]:
-    failures = [
-        _failure("expectation", f"expected, and not so: {statement}")
-        for statement, passed in result["expectations"].items()
-        if not passed
-    ]
-    failures += [
-        _failure("control", f"{name} = {control['value']:.4g} is not at chance ({control['chance']:.4g})")
-        for name, control in result["controls"].items()
-        if not control["passed"]
-    ]
+def _judge(result: dict[str, Any], path: Path) -> list[Failure]:
+    broken = [statement for statement, passed in result["expectations"].items() if not passed]
+    failures = [_failure("expectation", f"expected, and not so: {statement}") for statement in broken]
+    for name, control in result["controls"].items():
+        if not control["passed"]:
+            message = f"{name} = {control['value']:.4g} is not at chance ({control['chance']:.4g})"
+            failures.append(_failure("control", message))
     if result["clips"] == "world":  # baselines were calibrated on it
-        folder = baselines or path.resolve().parents[1] / "tests" / "baselines"
+        folder = path.resolve().parents[1] / "tests" / "baselines"
         baseline = outcomes.load(folder / f"{path.stem}.json", result["profile"])
         if baseline is not None:
             failures += [_failure("baseline", text) for text in outcomes.compare(result["outcomes"], baseline)]
@@ -497,7 +386,6 @@ def calibrate(path: Path, *, seeds: Sequence[int], profile: str = "quick", jobs:
 
     A statement that does not hold is counted, any other failure raises `ValueError` with the seed.
     """
-
     runs = _each([{"path": path, "profile": profile, "seed": seed} for seed in seeds], jobs)
     results = sorted(tqdm(runs, total=len(seeds), unit="seed", disable=None), key=lambda result: result["seed"])
     for result in results:
@@ -507,110 +395,32 @@ def calibrate(path: Path, *, seeds: Sequence[int], profile: str = "quick", jobs:
     return outcomes.summarise(results)
 
 
-PAGE = """{%- extends 'index.html.j2' -%}
-{%- block html_head_js -%}{%- endblock -%}
-{%- block jupyter_widgets -%}{%- endblock -%}
-{%- block html_head_js_mathjax -%}{%- endblock -%}
-{%- block html_head_js_mermaidjs -%}{%- endblock -%}"""
-
-
-class _Page(HTMLExporter):
-    """A page that needs nothing else: its equations are MathML, which browsers draw without a library."""
-
-    @pass_context
-    def markdown2html(self, context: Any, source: str) -> str:
-        parts = re.split(r"(<(pre|code)\b.*?</\2>)", super().markdown2html(context, source), flags=re.DOTALL)
-        # split gives text, code, the name of its tag, text, ...: equations stand in the text alone
-        return "".join(MATH.sub(_mathml, part) if n % 3 == 0 else part for n, part in enumerate(parts) if n % 3 < 2)
-
-
-def _mathml(match: re.Match[str]) -> str:
-    block, environment, inline = match["block"], match["environment"], match["inline"]
-    tex = html.unescape(next(part for part in (block, environment, inline) if part is not None))
-    return latex2mathml.converter.convert(tex, display="inline" if inline is not None else "block")
-
-
-def _artefacts(executed: NotebookNode, stem: str, out: Path | None) -> tuple[Path | None, float]:
-    """Write the executed notebook without widget state, and one self-contained page; returns it and its size in kB.
-
-    Plotly's library, 5 MB and the same for all, is not counted in the size.
-    """
-    book = copy.deepcopy(executed)
-    book.metadata.pop("widgets", None)
-    for cell in book.cells:
-        for output in cell.get("outputs", ()):
-            output.get("data", {}).pop(WIDGET_MIME, None)  # without its state it would show as an error
-    if out is not None:
-        _write(out / f"{stem}.ipynb", nbformat.writes(book))
-    has_plotly = False
-    for cell in book.cells:
-        for output in cell.get("outputs", ()):
-            figure = output.get("data", {}).get(PLOTLY_MIME)
-            if figure is not None:
-                has_plotly = True
-                figure = {"data": figure["data"], "layout": figure.get("layout", {})}
-                output.data["text/html"] = plotly.io.to_html(
-                    figure, include_plotlyjs=False, full_html=False, validate=False
-                )
-    book.metadata["title"] = stem
-    exporter = _Page(
-        extra_loaders=[DictLoader({"lesson.html.j2": PAGE})], template_file="lesson.html.j2", embed_images=True
-    )
-    page, _ = exporter.from_notebook_node(book)
-    size = len(page.encode()) / 1e3
-    if out is None:
-        return None, size
-    if has_plotly:
-        from plotly.offline import get_plotlyjs
-
-        page = page.replace("</head>", f"<script>{get_plotlyjs()}</script>\n</head>", 1)
-    _write(out / f"{stem}.html", page)
-    return out / f"{stem}.html", size
-
-
 def table(results: dict[str, dict[str, Any]]) -> str:
     """The results as text, one line a notebook, and below them each failure with the command that runs it again."""
     rows = [("notebook", "status", "seconds", "MB", "page kB", "outcomes", "expected", "controls")]
-    for name, result in results.items():
-        held = sum(result["expectations"].values())
-        passed = sum(control["passed"] for control in result["controls"].values())
-        rows.append(
-            (
-                name,
-                result["status"],
-                f"{result['seconds']:.1f}",
-                f"{result['peak_rss_mb']:.0f}",
-                f"{result['html_kb']:.0f}",
-                str(len(result["outcomes"])),
-                f"{held}/{len(result['expectations'])}",
-                f"{passed}/{len(result['controls'])}",
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for name, r in results.items():
+        held = f"{sum(r['expectations'].values())}/{len(r['expectations'])}"
+        passed = f"{sum(control['passed'] for control in r['controls'].values())}/{len(r['controls'])}"
+        measured = (f"{r['seconds']:.1f}", f"{r['peak_rss_mb']:.0f}", f"{r['html_kb']:.0f}", str(len(r["outcomes"])))
+        rows.append((name, r["status"], *measured, held, passed))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(part.ljust(width) for part, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     for name, result in results.items():
         for failure in result["failures"]:
             place = f", cell {failure['cell']}" if failure["cell"] is not None else ""
             lines += ["", f"FAILED {name}{place} ({failure['kind']}): {failure['message']}"]
-            if failure["source"]:
-                lines += ["  the cell:", *("    " + line for line in failure["source"].splitlines())]
-            if failure["traceback"]:
-                lines += ["  the traceback:", *("    " + line for line in failure["traceback"].splitlines())]
+            for what in ("source", "traceback"):
+                if failure[what]:
+                    title = "  the cell:" if what == "source" else "  the traceback:"
+                    lines += [title, *("    " + line for line in failure[what].splitlines())]
         if result["failures"]:
             lines += ["", f"run it again: {result['rerun']}"]
     return "\n".join(lines)
 
 
-def _report(results: dict[str, dict[str, Any]], order: Sequence[str]) -> dict[str, Any]:
+def _versions() -> dict[str, str]:
     packages = ("avlab", "torch", "numpy", "papermill", "nbclient", "ipywidgets", "plotly")
-    versions = {"python": platform.python_version()} | {name: version(name) for name in packages}
-    return {"versions": versions, "notebooks": {name: results[name] for name in order if name in results}}
-
-
-def _rerun(path: Path, profile: str, seed: int, clips: str | None) -> str:
-    more = ["--clips", clips] if clips is not None else []
-    words = ["avlab", "run", os.path.relpath(path), "--profile", profile, "--seed", str(seed), *more]
-    return shlex.join(words)
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 def _failure(
@@ -623,13 +433,3 @@ def _failure(
     place = places.get(cell.get("id")) if cell is not None and places is not None else None
     source = cell.source if cell is not None else ""
     return {"kind": kind, "message": message, "cell": place, "source": source, "traceback": trace}
-
-
-def _first_line(cell: NotebookNode) -> str:
-    return next((line.strip() for line in cell.source.splitlines() if line.strip()), "")[:80]
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

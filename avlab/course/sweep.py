@@ -7,7 +7,6 @@ The runner appends a cell with `main()` to the copy that it executes. It moves e
 
 from __future__ import annotations
 
-import gc
 import itertools
 import sys
 import time
@@ -19,14 +18,16 @@ from IPython import get_ipython
 from IPython.display import display
 
 SWEEP_MIME = "application/vnd.avlab.sweep+json"
+SWEEP_CELL = "import avlab.course.sweep\n\navlab.course.sweep.main()"
+SWEEP_SECONDS = 120  # for all widgets of one notebook
 SECONDS_A_DRAW = 2.0  # above it a slider no longer feels as if it moved the picture
 MOST_STATES = 81  # of one widget: four controls at three settings each
 
 
 def main() -> None:
     """Sweep every live explorer, interactive and other control, and display the report for the runner."""
-    # ipywidgets keeps no public list of live widgets: the garbage collector has one
-    widgets = [found for found in gc.get_objects() if isinstance(found, ipywidgets.Widget)]
+    # not by the garbage collector's list: isinstance of a dead weak proxy in it raises ReferenceError
+    widgets = list(ipywidgets.widgets.widget._instances.values())
     interactives = [widget for widget in widgets if isinstance(widget, ipywidgets.interactive)]
     explorers = _explorers()
     driven = {id(control) for widget in interactives for control in widget.kwargs_widgets}
@@ -146,7 +147,8 @@ def _settings(control: ipywidgets.Widget) -> list[Any]:
     """The settings worth trying: each option, both truths, or the least, the present and the greatest value."""
     if hasattr(control, "options"):
         values = [option[1] for option in getattr(control, "_options_full", ())] or list(control.options)
-        return [(value,) for value in values] if isinstance(control, ipywidgets.SelectMultiple) else values
+        many = {ipywidgets.SelectMultiple: 1, ipywidgets.SelectionRangeSlider: 2}.get(type(control))
+        return values if many is None else [(value,) * many for value in values]
     if isinstance(control.value, bool):
         return [False, True]
     if hasattr(control, "min") and hasattr(control, "max"):

@@ -45,7 +45,7 @@ def lesson_clips(
     if clips == "world":
         world = World(level=level, seed=seed)
         seen = [world.clip(i) for i in range(test)]
-        pairs = render(world, range(100_000, 100_000 + train), workers=2 if train > 4000 else 0)
+        pairs = render(world, range(100_000, 100_000 + train))
         report = f"world {level}, seed {seed}: {train} clips to learn from, {test} others to test on"
         return LessonClips(pairs, pairs_of(seen, world.kinds), seen, seen, True, report)
     place = SAMPLES if clips == "samples" else Path(clips)

@@ -8,22 +8,21 @@ not depend on how many steps were run before, which is what lets a killed traini
 from __future__ import annotations
 
 import multiprocessing
-import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-import cv2
-import numpy as np
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from avlab.audio import frame_energy, log_mel
-from avlab.clip import Clip, collate
+from avlab.clip import Batch, Clip, collate
 from avlab.video import motion, motion_residual, pool_grid
 from avlab.world import World
+from avlab.world.render import without_truth
 
 CHUNK = 16  # clips a worker renders at a time, and features are made of at a time
 GRID = 16  # cells a side of the motion grid kept with each pair
@@ -65,10 +64,13 @@ class Pairs:
             self.label[rows].to(device),
         )
 
-    def batches(self, size: int, *, seed: int, device: torch.device | str = "cpu") -> Callable[[int], Views]:
+    def batches(
+        self, size: int, *, seed: int, device: torch.device | str = "cpu", mirror: bool = False
+    ) -> Callable[[int], Views]:
         """The batch of step `i` as a function of `i`: epochs of shuffled rows, the last incomplete batch left out.
 
-        Raises `ValueError` where there are fewer pairs than `size`.
+        `mirror` swaps left and right in half of the pictures, drawn anew in each step: the sound of a mirrored scene
+        is the same in one channel. Raises `ValueError` where there are fewer pairs than `size`.
         """
         per_epoch = len(self) // size
         if per_epoch == 0:
@@ -77,9 +79,28 @@ class Pairs:
         def batch(step: int) -> Views:
             epoch, place = divmod(step, per_epoch)
             order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed * 100_003 + epoch))
-            return self.views(order[place * size : (place + 1) * size], device)
+            views = self.views(order[place * size : (place + 1) * size], device)
+            if mirror:
+                turned = torch.rand(size, generator=torch.Generator().manual_seed(seed * 100_003 + step)) < 0.5
+                views.residual[turned] = views.residual[turned].flip(-1)
+            return views
 
         return batch
+
+
+def level_and_motion(clip: Clip, grid: int = GRID) -> tuple[torch.Tensor, torch.Tensor]:
+    """One clip of any length as two signals in time: level (1, N) in dB of full scale, motion (1, N, grid, grid).
+
+    The level is the RMS of the mono sound in each video frame, not below -80 dB; motion is `video.motion`, averaged
+    over the cells of a grid.
+    """
+    return _level_and_motion(collate([clip]), grid)
+
+
+def _level_and_motion(batch: Batch, grid: int) -> tuple[torch.Tensor, torch.Tensor]:
+    mono, N = batch.audio.mean(dim=1), batch.video.shape[1]
+    energy = frame_energy(mono, sample_rate=batch.sample_rate, fps=batch.fps, frames=N)
+    return 20 * energy.clamp_min(1e-4).log10(), pool_grid(motion(batch.video), grid)
 
 
 def pairs_of(clips: Iterable[Clip], kinds: Sequence[str] | None = None, *, count: int | None = None) -> Pairs:
@@ -112,50 +133,35 @@ def pairs_of(clips: Iterable[Clip], kinds: Sequence[str] | None = None, *, count
 def _features(clips: Sequence[Clip]) -> tuple[torch.Tensor, ...]:
     """`spectrogram`, `residual`, `loudness`, `motion` of a few clips."""
     batch = collate(clips)
-    mono = batch.audio.mean(dim=1)
-    spectrogram = log_mel(mono, sample_rate=batch.sample_rate, hop=batch.sample_rate // 50) / 40 + 1
+    spectrogram = log_mel(batch.audio.mean(dim=1), sample_rate=batch.sample_rate, hop=batch.sample_rate // 50) / 40 + 1
     residual = (motion_residual(batch.video) * 64).round().clamp(-128, 127).to(torch.int8)
-    energy = frame_energy(mono, sample_rate=batch.sample_rate, fps=batch.fps, frames=batch.video.shape[1])
-    loudness = 20 * energy.clamp_min(1e-4).log10()
-    return spectrogram.half(), residual, loudness, pool_grid(motion(batch.video), GRID)
+    return spectrogram.half(), residual, *_level_and_motion(batch, GRID)
 
 
-def render(world: World, indices: Sequence[int], *, workers: int = 0, progress: bool = True) -> Pairs:
+def render(world: World, indices: Sequence[int], *, workers: int = 2, progress: bool = True) -> Pairs:
     """Pairs of the clips `indices` of a world, rendered by `workers` processes of one thread each (0: in this one).
 
-    The result does not depend on `workers`. Shows a progress bar. Each process takes seconds to start and about
-    300 MB, so they pay from some thousand clips on.
+    The result does not depend on `workers`. Shows a progress bar.
     """
-    indices = [int(i) for i in indices]
-    bar = tqdm(total=len(indices), desc=f"rendering {world.level}", unit="clip", disable=not progress, leave=False)
+    chunks = [[int(i) for i in indices[at : at + CHUNK]] for at in range(0, len(indices), CHUNK)]
+    bar = tqdm(
+        total=len(indices),
+        desc=f"rendering {world.level}",
+        unit="clip",
+        disable=not progress,
+        leave=False,
+        file=sys.stdout,
+    )
 
-    def counted(clips: Iterable[Clip]) -> Iterator[Clip]:
-        for clip in clips:
-            yield clip
-            bar.update()
+    def counted(made: Iterable[list[Clip]]) -> Iterator[Clip]:
+        for clips in made:
+            yield from clips
+            bar.update(len(clips))
 
-    try:
+    with bar:
         if workers == 0:
-            return pairs_of(counted(world.clip(i) for i in indices), world.kinds, count=len(indices))
-        chunks = [indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK)]
+            return pairs_of(counted(without_truth(world, c) for c in chunks), world.kinds, count=len(indices))
         # a fresh interpreter: forking a process whose torch threads run may hang
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
-            made = pool.map(_render, [world] * len(chunks), chunks)
-            return pairs_of(counted(clip for clips in made for clip in clips), world.kinds, count=len(indices))
-    finally:
-        bar.close()
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    os.environ["OMP_NUM_THREADS"] = "1"
-
-
-def _render(world: World, indices: Sequence[int]) -> list[Clip]:
-    """Clips without their truth, which is most of the bytes between processes and not used in training."""
-    clips = [world.clip(i) for i in indices]
-    for clip in clips:
-        clip.waveform = clip.mono()[None].astype(np.float32)
-        clip.truth = None
-    return clips
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            made = pool.map(without_truth, [world] * len(chunks), chunks)
+            return pairs_of(counted(made), world.kinds, count=len(indices))

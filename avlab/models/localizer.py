@@ -64,7 +64,7 @@ def correlation_match(sound: torch.Tensor, motion: torch.Tensor) -> torch.Tensor
     return torch.stack(columns, dim=1)
 
 
-def attention_pool(maps: torch.Tensor, *, sharpness: float = 6.0) -> torch.Tensor:
+def attention_pool(maps: torch.Tensor, *, sharpness: float = 4.0) -> torch.Tensor:
     """One score from a map of similarities: `sum_p softmax_p(sharpness M)_p M_p`, (..., h, w) to (...).
 
     Between the mean (sharpness 0) and the maximum (infinite): a sound comes from *somewhere* in the picture, nobody
@@ -92,7 +92,7 @@ class DualEncoder(nn.Module):
     each clip's own heatmap (B, h, w); `visual` the one vector of a picture that its own sound attends to.
     """
 
-    def __init__(self, *, frames: int, D: int = 64, sharpness: float = 6.0) -> None:
+    def __init__(self, *, frames: int, D: int = 64, sharpness: float = 4.0) -> None:
         super().__init__()
         self.audio_encoder, self.visual_encoder = AudioCNN(), VisualCNN(frames)
         self.audio_projector = Projector(self.audio_encoder.features, D, hidden=192)

@@ -6,9 +6,10 @@
 """
 
 from avlab.show.atlas import Atlas
+from avlab.show.bundle import show
 from avlab.show.cards import check, exercise, predict
 from avlab.show.explore import explore
-from avlab.show.figures import SIGHT, SOUND, show, use_style
 from avlab.show.player import Player
+from avlab.show.style import SIGHT, SOUND, use_style
 
 __all__ = ["SIGHT", "SOUND", "Atlas", "Player", "check", "exercise", "explore", "predict", "show", "use_style"]

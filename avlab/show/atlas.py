@@ -20,7 +20,9 @@ from PIL import Image
 
 from avlab.clip import Clip
 from avlab.show import figures
+from avlab.show.bundle import alt_text, png, widget_bundle
 from avlab.show.player import CAP, sprite, write_page
+from avlab.show.style import kind_style
 
 RATE, SIDE, NEIGHBOURS, SECONDS = 8000, 64, 5, 3.0  # Hz and seconds of a sound, pixels of a thumbnail
 
@@ -122,7 +124,7 @@ class Atlas(anywidget.AnyWidget):
             raise ValueError(f"{len(clips)} clips hold more than 64 MB of sound: show fewer")
         super().__init__(
             points=places.astype("<f4").tobytes(), labels=known, near=neighbours(a, v), thumbs=tiles,
-            kinds=[{"name": kind} | figures.kind_style(k) for k, kind in enumerate(given)],
+            kinds=[{"name": kind} | kind_style(k) for k, kind in enumerate(given)],
             names=[f"{clip.label or 'clip'} {i}" for i, clip in enumerate(clips)],
             sheet={"columns": columns, "side": SIDE}, sounds=np.concatenate(waves).tobytes(),
             offsets=[0, *np.cumsum([len(w) for w in waves]).tolist()],
@@ -131,27 +133,15 @@ class Atlas(anywidget.AnyWidget):
     def picture(self) -> tuple[bytes, str]:
         """The points at rest as PNG bytes, and their alternative text."""
         figure = figures.draw_embedding(*self.places, self.known, self.given)
-        return figures.png(figure, colours=256), figures.alt_text(figure)
+        return png(figure, colours=256), alt_text(figure)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        return figures.widget_bundle(self, *self.picture())
+        return widget_bundle(self, *self.picture())
 
     def to_html(self, path: str | Path, *, title: str = "avlab atlas") -> Path:
         """Write one self-contained page (no network, no kernel) with this space; returns its path."""
-        names = (
-            "points",
-            "labels",
-            "kinds",
-            "names",
-            "near",
-            "thumbs",
-            "sheet",
-            "sounds",
-            "offsets",
-            "rate",
-            "selected",
-        )
-        return write_page(Path(path), self._esm, {name: getattr(self, name) for name in names}, title=title)
+        state = {name: getattr(self, name) for name in Atlas.class_own_traits(sync=True)}
+        return write_page(Path(path), self._esm, state, title=title)
 
 
 def _plain(values: Any) -> np.ndarray:

@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ipywidgets
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from avlab.show import figures
+from avlab.show.bundle import alt_text, fewer_colours, png, widget_bundle
+from avlab.show.style import in_style
 
 SLOW = 0.5  # seconds of one draw above which the picture at rest is a single one
 CORNERS = 32  # states at which all controls are at an extreme; more are sampled evenly
@@ -103,7 +103,7 @@ class Explorer(ipywidgets.VBox):
 
     def figure(self, state: dict[str, Any]) -> Figure:
         """What `draw` makes of a state; raises `TypeError` if it is no matplotlib figure, and what `draw` raises."""
-        with matplotlib.rc_context(fname=figures.STYLE):
+        with in_style():
             figure = self.draw(**state)
         if not isinstance(figure, Figure):
             raise TypeError(f"the draw of explorer {self.name!r} must return a matplotlib Figure, got {type(figure)}")
@@ -111,7 +111,7 @@ class Explorer(ipywidgets.VBox):
 
     def picture(self, state: dict[str, Any] | None = None) -> bytes:
         """The PNG at a state (default: now); raises what `draw` raises."""
-        return figures.png(self.figure(self.state if state is None else state))
+        return png(self.figure(self.state if state is None else state))
 
     def extremes(self, name: str) -> list[Any]:
         """Lowest, middle and highest value of a control, or its options."""
@@ -137,8 +137,8 @@ class Explorer(ipywidgets.VBox):
         self.hint.value = "<i>drawing …</i>"
         try:
             figure = self.figure(self.state)
-            data = base64.b64encode(figures.png(figure)).decode()
-            alt = html.escape(figures.alt_text(figure), quote=True)
+            data = base64.b64encode(png(figure)).decode()
+            alt = html.escape(alt_text(figure), quote=True)
             self.image.value = f'<img alt="{alt}" src="data:image/png;base64,{data}" style="max-width:100%">'
             self.hint.value = ""
         except Exception as error:  # shown where the learner looks; a run meets it through the sweep
@@ -153,29 +153,22 @@ class Explorer(ipywidgets.VBox):
         """
         begun = time.perf_counter()
         figure = self.figure(self.rest)
-        main = _pixels(figures.png(figure))
-        alt = f"Explorer {self.name} at rest ({_said(self.rest)}): {figures.alt_text(figure)}"
+        alt = f"Explorer {self.name} at rest ({_said(self.rest)}): {alt_text(figure)}"
         moved = [{name: v} for name in self.controls for v in self.extremes(name)[:4] if v != self.rest[name]]
         if time.perf_counter() - begun > SLOW or not moved:
-            return figures.png(figure, colours=256), alt
-        h, w = main.shape[:2]
-        rows, width = -(-len(moved) // 3), w / 100
-        with matplotlib.rc_context(fname=figures.STYLE):
-            sheet = Figure(figsize=(width, h / 100 + rows * (width / 3 * h / w + 0.35)))
-            parts = sheet.add_gridspec(rows + 1, 3, height_ratios=[h / 100] + [width / 3 * h / w + 0.35] * rows)
-            axes = sheet.add_subplot(parts[0, :])
-            axes.imshow(main, interpolation="antialiased")
-            axes.axis("off")
-            for place, change in enumerate(moved):
-                axes = sheet.add_subplot(parts[1 + place // 3, place % 3])
-                axes.imshow(_pixels(self.picture(self.rest | change)), interpolation="antialiased")
-                axes.axis("off")
-                axes.set_title(_said(change), fontsize=9, fontweight="normal", loc="center")
-            return figures.png(sheet, colours=256), f"{alt}. Below: the same with " + "; ".join(map(_said, moved))
+            return png(figure, colours=256), alt
+        large = Image.open(io.BytesIO(png(figure)))
+        w, h = large.width // 3, round(large.height / 3)
+        sheet = Image.new("RGB", (large.width, large.height + 12 + h * -(-len(moved) // 3)), "white")
+        sheet.paste(large)
+        for place, change in enumerate(moved):
+            tile = _small(self.figure(self.rest | change), _said(change)).resize((w, h), Image.Resampling.LANCZOS)
+            sheet.paste(tile, (place % 3 * w, large.height + 12 + place // 3 * h))
+        return fewer_colours(sheet, 256), f"{alt}. Below: the same with " + "; ".join(map(_said, moved))
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         try:
-            return figures.widget_bundle(self, *self.rest_picture())
+            return widget_bundle(self, *self.rest_picture())
         except Exception:  # the widget shows the error in red, and the sweep raises it: the page needs only a line
             data = {"application/vnd.jupyter.widget-view+json":
                     {"version_major": 2, "version_minor": 0, "model_id": self.model_id}}  # fmt: skip
@@ -187,8 +180,17 @@ def _said(state: dict[str, Any]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in plain.items())
 
 
-def _pixels(image: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
+def _small(figure: Figure, caption: str) -> Image.Image:
+    """A figure as a small multiple: half its size, its titles and colour bars gone: the rest can be read."""
+    for axes in figure.axes:
+        for side in ("left", "center", "right"):
+            axes.set_title("", loc=side)
+        for drawn in (*axes.images, *axes.collections):
+            if drawn.colorbar is not None:
+                drawn.colorbar.remove()
+    figure.set_size_inches(figure.get_size_inches() / 2)
+    figure.suptitle(caption, x=0.5, ha="center", fontsize=11, fontweight="normal")
+    return Image.open(io.BytesIO(png(figure))).convert("RGB")
 
 
 def explore(

@@ -2,157 +2,33 @@
 
 Conventions
 -----------
-Sound is orange, sight is blue, a pair is a thin grey line, truth is a contour, a prediction is a fill. Spectrograms use
-`SPECTROGRAM` (magma), heat uses `HEAT` (viridis, see-through where it is low). Axes carry units (s, Hz, dB); a title
-says the finding. Each figure carries an alternative text made from its data as its label: see `alt_text`.
+Colours are those of `avlab.show.style`; a pair is a thin grey line, truth is a contour, a prediction is a fill, and lets
+the frame through where it is low. Axes carry units (s, Hz, dB); a title says the finding. Each figure carries an
+alternative text made from its data as its label.
 Shape letters: `B` clips, `N` frames, `H W` pixels, `h w` grid of a map, `F` bands, `T` audio frames.
 """
 
 from __future__ import annotations
 
-import base64
-import io
+import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import matplotlib.style
 import numpy as np
 import torch
-from IPython.display import display
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import blended_transform_factory
 from numpy.typing import ArrayLike
 from PIL import Image
 
 from avlab.audio import log_mel
 from avlab.clip import Clip
-
-SOUND, SIGHT, PAIR, CHANCE = "#E07B00", "#0072B2", "#A0A0A0", "#666666"
-# Tol's "muted" scheme: told apart with any colour vision, and neither of the two colours above
-KIND_COLOURS = (
-    "#CC6677", "#332288", "#DDCC77", "#117733", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499",
-)  # fmt: skip
-KIND_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">", "h")  # 9 and 11 share no factor: 99 different kinds
-SPECTROGRAM = matplotlib.colormaps["magma"]
-HEAT_RGB = (matplotlib.colormaps["viridis"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)  # (256, 3)
-HEAT = ListedColormap(HEAT_RGB / 255, name="avlab_heat")  # `_picture` lets the frame through where heat is low
-STYLE = Path(__file__).with_name("avlab.mplstyle")
-
-# nbconvert's lab template drops `alt`; this block, put after `{%- extends 'index.html.j2' -%}`, keeps it
-ALT_BLOCK = """{% block data_png scoped %}<div class="jp-RenderedImage jp-OutputArea-output {{ extra_class }}">
-<img src="data:image/png;base64,{{ output.data['image/png'] | escape_html }}"
-{%- set alt = output | get_metadata('alt', 'image/png') %}{% if alt %} alt="{{ alt | escape_html }}"{% endif %}>
-</div>{% endblock %}"""
-
-
-def use_style() -> None:
-    """Set the lessons' look for every matplotlib figure that follows."""
-    matplotlib.style.use(STYLE)
-
-
-def plotly_template() -> Any:
-    """The same look as a `plotly.graph_objects.layout.Template`.
-
-    >>> plotly_template().layout.colorway[:2]
-    ('#E07B00', '#0072B2')
-    """
-    import plotly.graph_objects as go  # 0.3 s: only where a lesson uses plotly
-
-    axis = {"gridcolor": "#DDDDDD", "linecolor": "#888888", "zeroline": False, "ticks": "outside"}
-    return go.layout.Template(
-        layout={
-            "colorway": [SOUND, SIGHT, *KIND_COLOURS],
-            "font": {"family": "DejaVu Sans, Arial, sans-serif", "size": 13, "color": "#333333"},
-            "title": {"x": 0, "xanchor": "left"},
-            "paper_bgcolor": "white",
-            "plot_bgcolor": "white",
-            "xaxis": axis,
-            "yaxis": axis,
-            "margin": {"l": 60, "r": 20, "t": 50, "b": 50},
-        }
-    )
-
-
-def kind_style(kind: int) -> dict[str, str]:
-    """Colour and marker of the kind at position `kind`, the same in all figures.
-
-    >>> kind_style(0), kind_style(9)["color"] == kind_style(0)["color"], kind_style(9)["marker"]
-    ({'color': '#CC6677', 'marker': 'o'}, True, '>')
-    """
-    return {"color": KIND_COLOURS[kind % len(KIND_COLOURS)], "marker": KIND_MARKERS[kind % len(KIND_MARKERS)]}
-
-
-def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Draw in the lessons' style whatever the notebook has set, and leave its settings as they were."""
-
-    @wraps(draw)
-    def inner(*args: Any, **options: Any) -> Figure:
-        with matplotlib.rc_context(fname=STYLE):
-            return draw(*args, **options)
-
-    return inner
-
-
-def png(figure: Figure, *, colours: int | None = None) -> bytes:
-    """The figure as PNG bytes: equal figures give equal bytes.
-
-    `colours` (at most 256) keeps the best so many, without dithering: a quarter of the size, for pages with many
-    pictures.
-    """
-    buffer = io.BytesIO()
-    with matplotlib.rc_context(fname=STYLE):
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    if colours is None:
-        return buffer.getvalue()
-    exact = Image.open(buffer).convert("RGB")
-    buffer = io.BytesIO()
-    exact.quantize(colours, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
-        buffer, "PNG", optimize=True
-    )
-    return buffer.getvalue()
-
-
-def alt_text(figure: Figure) -> str:
-    """What the figure shows, in words: its label where a `draw_` function set one, else its titles and axes.
-
-    >>> figure = Figure()
-    >>> _ = figure.subplots().set(title="a bell", xlabel="time (s)", ylabel="level (dB)")
-    >>> alt_text(figure)
-    'Figure: a bell, level (dB) against time (s)'
-    """
-    if figure.get_label():
-        return str(figure.get_label())
-    parts = []
-    for axes in figure.axes:
-        title = next((axes.get_title(loc) for loc in ("left", "center", "right") if axes.get_title(loc)), "")
-        against = f"{axes.get_ylabel()} against {axes.get_xlabel()}" if axes.get_xlabel() and axes.get_ylabel() else ""
-        parts.append(", ".join(part for part in (title, against) if part))
-    return "Figure: " + ("; ".join(part for part in parts if part) or f"{len(figure.axes)} panels")
-
-
-def image_bundle(image: bytes, alt: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A PNG as Jupyter's (data, metadata), with its alternative text in both."""
-    return {"image/png": base64.b64encode(image).decode(), "text/plain": alt}, {"image/png": {"alt": alt}}
-
-
-def widget_bundle(widget: Any, image: bytes, alt: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A live widget and its picture at rest in one bundle: a page without a kernel shows the picture."""
-    data, metadata = image_bundle(image, alt)
-    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
-    return {"application/vnd.jupyter.widget-view+json": view, **data}, metadata
-
-
-def show(figure: Figure, alt: str | None = None) -> None:
-    """Display a figure once, as a PNG with its alternative text (made from the figure where none is given)."""
-    data, metadata = image_bundle(png(figure, colours=256), alt or alt_text(figure))
-    display(data, metadata=metadata, raw=True)
-
+from avlab.show.bundle import show as show  # a lesson says figures.show(figures.draw_...)
+from avlab.show.style import CHANCE, HEAT, PAIR, SIGHT, SOUND, SPECTROGRAM, in_style, kind_style
 
 # ---------------------------------------------------------------------------------------------- checks and pieces
 
@@ -162,13 +38,11 @@ def check_heat(heat: ArrayLike, frames: int | None = None, name: str = "heat") -
 
     Raises `ValueError` naming the map, its shape or its range.
     """
-    if isinstance(heat, torch.Tensor):
-        heat = heat.detach().cpu().numpy()
-    values = np.asarray(heat, dtype=np.float32)
+    values = np.asarray(heat.detach().cpu() if isinstance(heat, torch.Tensor) else heat, dtype=np.float32)
     if frames is not None and values.ndim == 2:
         values = np.broadcast_to(values, (frames, *values.shape))
-    wanted = f"({frames}, h, w), one map a frame" if frames is not None else "(h, w)"
-    if values.ndim != (2 if frames is None else 3) or (frames is not None and len(values) != frames):
+    wanted = "(h, w)" if frames is None else f"({frames}, h, w), one map a frame"
+    if values.ndim != (2 if frames is None else 3) or len(values) != (frames or len(values)) or not values.size:
         raise ValueError(f"{name} must be {wanted}, got {values.shape}")
     if not np.isfinite(values).all() or values.min() < -1e-6 or values.max() > 1 + 1e-6:
         raise ValueError(f"{name} must lie in [0, 1], got {values.min():g} to {values.max():g}: scale it first")
@@ -178,14 +52,18 @@ def check_heat(heat: ArrayLike, frames: int | None = None, name: str = "heat") -
 def mel_picture(clip: Clip) -> tuple[np.ndarray, list[tuple[float, str]]]:
     """Log-mel levels of the clip's mono sound (F=64, T <= 1000) in [0, 1] (1 = loudest, 0 = 60 dB below), low first.
 
-    Also the places of the frequency ticks, as (fraction of the height from below, name).
+    It lasts as long as the picture: a shorter sound is followed by silence, a longer one is cut. Also the places of
+    the frequency ticks, as (fraction of the height from below, name).
     """
     from librosa import hz_to_mel
 
     rate, low = clip.sample_rate, 50.0
-    hop = max(round(rate / 100), clip.waveform.shape[1] // 1000)
+    length = max(1, round(clip.seconds * rate))
+    wave = clip.mono()[:length]
+    wave = torch.from_numpy(np.pad(wave, (0, length - len(wave))))
+    hop = max(round(rate / 100), -(-length // 1000))
     n_fft = 2 ** int(np.ceil(np.log2(0.048 * rate)))
-    levels = log_mel(torch.from_numpy(clip.mono()), sample_rate=rate, n_fft=n_fft, hop=hop, bands=64, low=low).numpy()
+    levels = log_mel(wave, sample_rate=rate, n_fft=n_fft, hop=hop, bands=64, low=low).numpy()
     top = max(float(levels.max()), -60.0)  # a silent clip stays dark instead of showing its noise floor
     bottom, height = hz_to_mel(low), hz_to_mel(rate / 2) - hz_to_mel(low)
     hertz = [f for f in (125, 250, 500, 1000, 2000, 4000, 8000, 16000) if low < f <= rate / 2]
@@ -226,9 +104,22 @@ def _picture(
         _outline(axes, truth, extent)
 
 
-def _title(axes: Axes, text: str, *, aside: float = 0.6, **options: Any) -> None:
-    """A finding as title, broken into lines that fit the figure but for `aside` inches left of the axes."""
-    axes.set_title(textwrap.fill(text, int(11 * (axes.figure.get_size_inches()[0] - aside))), **options)
+def _title(axes: Axes, text: str, **options: Any) -> None:
+    """A finding as title, from the figure's left edge on, in lines of about equal length that fit the figure."""
+    figure = axes.figure
+    text = re.sub(r"(\d) (s|ms|Hz|kHz|dB|px|%)(?!\w)", "\\1\u00a0\\2", text)  # a number keeps its unit
+    room = int(10.5 * (figure.get_size_inches()[0] - 0.2))  # characters
+    lines = len(textwrap.wrap(text, room))
+    even = next(width for width in range(1 + len(text) // max(lines, 1), room + 2)
+                if width > room or len(textwrap.wrap(text, width)) <= lines)  # fmt: skip
+    title = axes.set_title(textwrap.fill(text, min(even, room)), x=0.06 / figure.get_size_inches()[0], **options)
+    title.set_transform(blended_transform_factory(figure.transFigure, axes.transAxes + axes.titleOffsetTrans))
+
+
+def _told(figure: Figure, words: str, title: str = "") -> Figure:
+    """The figure with its alternative text."""
+    figure.set_label(f"{title}: {words}" if title else words)
+    return figure
 
 
 def _bare(axes: Axes) -> None:
@@ -251,109 +142,115 @@ def _name(clip: Clip, place: int | None = None) -> str:
     return f"{stem} at {clip.start:g} s" if clip.start else stem
 
 
+def _moments(
+    clip: Clip, count: int, heat: ArrayLike | None, truth: bool, name: str = "heat"
+) -> Iterator[tuple[np.ndarray, np.ndarray | None, np.ndarray | None]]:
+    """Frame, map and mask at `count` even places of a clip; None where there is no map or mask."""
+    n = len(clip.frames)
+    maps = None if heat is None else check_heat(heat, n, name)
+    masks = truth_of(clip) if truth else None
+    for k in range(count):
+        i = min(int((k + 0.5) * n / count), n - 1)
+        yield clip.frames[i], None if maps is None else maps[i], None if masks is None else masks[i]
+
+
+def _spectrogram(axes: Axes, clip: Clip) -> list[tuple[float, str]]:
+    levels, ticks = mel_picture(clip)
+    axes.imshow(levels, origin="lower", extent=(0, clip.seconds, 0, 1), aspect="auto", cmap=SPECTROGRAM, vmin=0, vmax=1)
+    axes.set(yticks=[], xlim=(0, clip.seconds))
+    axes.set_ylabel("frequency", color=SOUND)
+    return ticks
+
+
 # ---------------------------------------------------------------------------------------------------- the pictures
 
 
-@_styled
+@in_style()
 def draw_clip(
-    clip: Clip, *, heat: ArrayLike | None = None, truth: np.ndarray | None = None, title: str | None = None,
-    frames: int = 8
-) -> Figure:  # fmt: skip
+    clip: Clip, *, heat: ArrayLike | None = None, truth: bool = True, title: str | None = None, frames: int = 8
+) -> Figure:
     """A clip on one time axis: a strip of frames (with heat and truth), its waveform, its spectrogram.
 
-    `heat` (N, h, w) in [0, 1]; `truth` (N, H, W) bool (default: what the clip knows). Raises `ValueError` for a map of
-    another shape or range.
+    `heat` (N, h, w) in [0, 1]; `truth` False leaves out the true outline, which a quiz must not show. Raises
+    `ValueError` for a map of another shape or range.
     """
     n, h, w = clip.frames.shape[:3]
-    maps = None if heat is None else check_heat(heat, n)
-    truth = truth_of(clip) if truth is None else truth
     count = min(frames, n)
     slot = clip.seconds / count
     strip = 8.2 / count * h / w  # inches: a slot keeps the frame's shape
     figure = Figure(figsize=(9, strip + 3.4))
-    rows = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [strip, 0.8, 1.6]})
-    for k in range(count):
-        i = min(int((k + 0.5) * n / count), n - 1)
-        extent = (k * slot, (k + 1) * slot, 0.0, 1.0)
-        _picture(rows[0], clip.frames[i], None if maps is None else maps[i], None if truth is None else truth[i],
-                 extent=extent)  # fmt: skip
-        rows[0].axvline(k * slot, color="white", linewidth=1.5)
-    rows[0].set(yticks=[], ylim=(0, 1), ylabel="sight")
-    rows[0].spines[:].set_visible(False)
-    rows[0].tick_params(bottom=False)
-    wave = clip.mono()
-    bins = np.array_split(wave, min(len(wave), 900))
-    seconds = (np.arange(len(bins)) + 0.5) / len(bins) * len(wave) / clip.sample_rate
+    sight, wave, mel = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [strip, 0.8, 1.6]})
+    for k, moment in enumerate(_moments(clip, count, heat, truth)):
+        _picture(sight, *moment, extent=(k * slot, (k + 1) * slot, 0.0, 1.0))
+        sight.axvline(k * slot, color="white", linewidth=1.5)
+    sight.set(yticks=[], ylim=(0, 1))
+    sight.set_ylabel("sight", color=SIGHT)
+    sight.spines[:].set_visible(False)
+    sight.tick_params(bottom=False)
+    mono = clip.mono()
+    bins = np.array_split(mono, min(len(mono), 900))
+    seconds = (np.arange(len(bins)) + 0.5) / len(bins) * len(mono) / clip.sample_rate
     peak = max(float(np.abs(clip.waveform).max()), 1e-3)
-    rows[1].fill_between(seconds, [b.min() for b in bins], [b.max() for b in bins], color=SOUND, linewidth=0.5)
-    rows[1].set(ylabel="amplitude", ylim=(-1.05 * peak, 1.05 * peak))
-    levels, ticks = mel_picture(clip)
-    rows[2].imshow(levels, origin="lower", extent=(0, clip.seconds, 0, 1), aspect="auto", cmap=SPECTROGRAM, vmin=0,
-                   vmax=1)  # fmt: skip
-    rows[2].set(yticks=[p for p, _ in ticks][::2], yticklabels=[t for _, t in ticks][::2], xlabel="time (s)",
-                ylabel="frequency", xlim=(0, clip.seconds))  # fmt: skip
-    for axes in rows:
-        axes.yaxis.label.set_color(SIGHT if axes is rows[0] else SOUND)
-    _title(rows[0], title or f"{_name(clip)}: what is seen and what is heard, on one time axis")
-    said = "" if maps is None else ", with a heatmap over them"
-    said += "" if truth is None else ", the true source outlined"
-    figure.set_label(
+    wave.fill_between(seconds, [b.min() for b in bins], [b.max() for b in bins], color=SOUND, linewidth=0.5)
+    wave.set(ylim=(-1.05 * peak, 1.05 * peak))
+    wave.set_ylabel("amplitude", color=SOUND)
+    ticks = _spectrogram(mel, clip)[::2]
+    mel.set_yticks([place for place, _ in ticks], [name for _, name in ticks])
+    mel.set_xlabel("time (s)")
+    _title(sight, title or f"{_name(clip)}: what is seen and what is heard, on one time axis")
+    said = ", with a heatmap over them" * (heat is not None)
+    said += ", the true source outlined" * (truth and truth_of(clip) is not None)
+    return _told(
+        figure,
         f"{_name(clip)}, {clip.seconds:.3g} s: {count} of its {n} frames{said}; below them its waveform (peak "
-        f"{peak:.2f} of full scale) and its spectrogram up to {clip.sample_rate / 2000:g} kHz"
+        f"{peak:.2f} of full scale) and its spectrogram up to {clip.sample_rate / 2000:g} kHz",
     )
-    return figure
 
 
-@_styled
-def draw_sheet(clips: Sequence[Clip], *, heats: Sequence[ArrayLike | None] | None = None, rows: int = 6) -> Figure:
-    """A contact sheet: one row a clip (the first `rows`), five frames and the spectrogram."""
+@in_style()
+def draw_sheet(
+    clips: Sequence[Clip], *, heats: Sequence[ArrayLike | None] | None = None, truth: bool = True, rows: int = 6
+) -> Figure:
+    """A contact sheet: a row a clip (the first `rows`), five frames and the spectrogram; `truth` as in `draw_clip`."""
     shown = list(clips)[:rows]
     figure = Figure(figsize=(9, 1.25 * len(shown) + 0.5))
     grid = figure.subplots(len(shown), 6, squeeze=False, gridspec_kw={"width_ratios": [1, 1, 1, 1, 1, 3]})
     for b, clip in enumerate(shown):
-        maps = None if heats is None or heats[b] is None else check_heat(heats[b], len(clip.frames), f"heat {b}")
-        truth = truth_of(clip)
-        for k, axes in enumerate(grid[b, :5]):
-            i = min(int((k + 0.5) * len(clip.frames) / 5), len(clip.frames) - 1)
-            _picture(axes, clip.frames[i], None if maps is None else maps[i], None if truth is None else truth[i])
+        moments = _moments(clip, 5, None if heats is None else heats[b], truth, f"heat {b}")
+        for axes, moment in zip(grid[b], moments, strict=False):
+            _picture(axes, *moment)
             axes.set_aspect("equal")
             _bare(axes)
         grid[b, 0].set_ylabel(textwrap.fill(_name(clip, b), 16), rotation=0, ha="right", va="center")
-        grid[b, 5].imshow(mel_picture(clip)[0], origin="lower", aspect="auto", cmap=SPECTROGRAM, vmin=0, vmax=1,
-                          extent=(0, clip.seconds, 0, 1))  # fmt: skip
-        grid[b, 5].set(yticks=[], ylabel="frequency")
+        _spectrogram(grid[b, 5], clip)
         if b < len(shown) - 1:
             grid[b, 5].set(xticks=[])
     grid[-1, 5].set_xlabel("time (s)")
-    figure.set_label(f"{len(clips)} clips, {len(shown)} shown, each as five frames and a spectrogram: "
-                     + ", ".join(_name(clip, b) for b, clip in enumerate(shown)))  # fmt: skip
-    return figure
+    names = ", ".join(_name(clip, b) for b, clip in enumerate(shown))
+    return _told(figure, f"{len(clips)} clips, {len(shown)} shown, each as five frames and a spectrogram: {names}")
 
 
-@_styled
+@in_style()
 def draw_heat(frame: np.ndarray, heat: ArrayLike, *, truth: np.ndarray | None = None, title: str = "") -> Figure:
     """One frame (H, W, 3) uint8, a map (h, w) in [0, 1] as a fill over it, truth (H, W) bool as a contour."""
     values = check_heat(heat)
-    figure = Figure(figsize=(4.4, 3.9 * frame.shape[0] / frame.shape[1] + 0.4))
+    figure = Figure(figsize=(5, 4.2 * frame.shape[0] / frame.shape[1] + 0.4))
     axes = figure.subplots()
     _picture(axes, frame, values, truth)
     axes.set_aspect("equal")
     _bare(axes)
-    bar = figure.colorbar(matplotlib.cm.ScalarMappable(cmap=HEAT), ax=axes, shrink=0.8)
-    bar.set_label("heat (0 to 1)")
+    figure.colorbar(axes.images[-1], ax=axes, shrink=0.6, aspect=16, label="heat (0 to 1)")
     row, column = np.unravel_index(int(values.argmax()), values.shape)
     x, y = (column + 0.5) / values.shape[1], (row + 0.5) / values.shape[0]
-    inside = ""
+    where = f"a frame with a heatmap; it is hottest {x:.0%} from the left and {y:.0%} from the top"
     if truth is not None:
         hit = truth[int(y * truth.shape[0]), int(x * truth.shape[1])]
-        inside = f", {'inside' if hit else 'outside'} the true outline"
+        where += f", {'inside' if hit else 'outside'} the true outline"
     _title(axes, title)
-    figure.set_label(f"{title + ': ' if title else ''}a frame with a heatmap; it is hottest {x:.0%} from the left and "
-                     f"{y:.0%} from the top{inside}")  # fmt: skip
-    return figure
+    return _told(figure, where, title)
 
 
-@_styled
+@in_style()
 def draw_heats(
     frames: Sequence[np.ndarray],
     maps: Mapping[str, Sequence[ArrayLike]],
@@ -365,34 +262,36 @@ def draw_heats(
     """Rival maps side by side: one column a clip, the plain frame on top, one row a map.
 
     `frames` B times (H, W, 3); `maps` name to B maps (h, w) in [0, 1]; `truths` B times (H, W) bool or None. Raises
-    `ValueError` where a row holds another number of maps than there are frames.
+    `ValueError` without frames, and where a row holds another number of maps than there are frames.
     """
     b = len(frames)
+    if not b:
+        raise ValueError("no frames to draw maps over: the list is empty")
     for name, row in maps.items():
         if len(row) != b:
             raise ValueError(f"maps[{name!r}] holds {len(row)} maps for {b} frames")
+    truths = [None] * b if truths is None else truths
     width = min(1.7, 9 / b)
-    figure = Figure(figsize=(width * b + 1.2, (width * frames[0].shape[0] / frames[0].shape[1] + 0.08)
-                             * (len(maps) + 1) + 0.6))  # fmt: skip
+    height = width * frames[0].shape[0] / frames[0].shape[1] + 0.08
+    figure = Figure(figsize=(width * b + 1.2, height * (len(maps) + 1) + 0.6))
     grid = figure.subplots(len(maps) + 1, b, squeeze=False)
-    for j, (label, row) in enumerate([("frame", [None] * b), *maps.items()]):
-        for i, axes in enumerate(grid[j]):
-            heat = None if row[i] is None else check_heat(row[i], name=f"maps[{label!r}][{i}]")
-            _picture(axes, frames[i], heat, None if truths is None else truths[i])
+    for row, (label, heats) in zip(grid, [("frame", [None] * b), *maps.items()], strict=True):
+        for i, axes in enumerate(row):
+            heat = None if heats[i] is None else check_heat(heats[i], name=f"maps[{label!r}][{i}]")
+            _picture(axes, frames[i], heat, truths[i])
             axes.set_aspect("equal")
             _bare(axes)
-        grid[j, 0].set_ylabel(label, rotation=0, ha="right", va="center")
-    for i, name in enumerate(names or []):
-        grid[0, i].set_title(name, fontsize=9, fontweight="normal", loc="center")
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    for axes, name in zip(grid[0], names or [], strict=False):
+        axes.set_title(name, fontsize=9, fontweight="normal", loc="center")
     if title:
         figure.suptitle(title, fontweight="bold", x=0.01, ha="left", fontsize=11)
-    outlined = ", the true source outlined" if truths is not None and any(t is not None for t in truths) else ""
-    figure.set_label(f"{title + ': ' if title else ''}{b} clips{' (' + ', '.join(names) + ')' if names else ''}, each "
-                     f"with the maps of {', '.join(maps)}{outlined}")  # fmt: skip
-    return figure
+    who = f" ({', '.join(names)})" if names else ""
+    outlined = ", the true source outlined" * any(t is not None for t in truths)
+    return _told(figure, f"{b} clips{who}, each with the maps of {', '.join(maps)}{outlined}", title)
 
 
-@_styled
+@in_style()
 def draw_embedding(
     audio: ArrayLike, visual: ArrayLike, labels: Sequence[int], kinds: Sequence[str], *, title: str | None = None
 ) -> Figure:
@@ -406,16 +305,16 @@ def draw_embedding(
     figure = Figure(figsize=(7.2, 5))
     axes = figure.subplots()
     axes.plot(np.c_[a[:, 0], v[:, 0]].T, np.c_[a[:, 1], v[:, 1]].T, color=PAIR, linewidth=0.7, zorder=1)
+    circle = {"facecolors": "none", "linewidths": 1.8, "s": 110}
     for k in sorted({int(label) for label in labels}):
         mine = np.asarray(labels) == k
-        style = kind_style(k) if k >= 0 else {"color": "#BBBBBB", "marker": "o"}
+        look = kind_style(k) if k >= 0 else {"color": "#BBBBBB", "marker": "o"}
         for points, ring in ((a, SOUND), (v, SIGHT)):
-            axes.scatter(*points[mine].T, c=style["color"], marker=style["marker"], s=34, linewidths=0, zorder=3)
-            axes.scatter(*points[mine].T, facecolors="none", marker="o", s=110, edgecolors=ring, linewidths=1.8,
-                         zorder=2)  # fmt: skip
-        axes.scatter([], [], c=style["color"], marker=style["marker"], s=44, label=kinds[k] if k >= 0 else "unknown")
+            axes.scatter(*points[mine].T, **look, s=34, linewidths=0, zorder=3)
+            axes.scatter(*points[mine].T, edgecolors=ring, zorder=2, **circle)
+        axes.scatter([], [], **look, s=44, label=kinds[k] if k >= 0 else "unknown")
     for name, ring in (("sound", SOUND), ("sight", SIGHT)):
-        axes.scatter([], [], facecolors="none", edgecolors=ring, linewidths=1.8, s=110, label=f"ring: {name}")
+        axes.scatter([], [], edgecolors=ring, label=f"ring: {name}", **circle)
     axes.plot([], [], color=PAIR, linewidth=0.9, label="a pair")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set(xticks=[], yticks=[], xlabel="first axis (no unit)", ylabel="second axis (no unit)", aspect="equal")
@@ -423,47 +322,41 @@ def draw_embedding(
     distance = np.linalg.norm(a[:, None] - v[None], axis=-1)  # (B audio, B visual)
     first = float((distance.argmin(1) == np.arange(len(a))).mean())
     _title(axes, title or f"{first:.0%} of the sounds lie nearest their own picture (in these two axes)")
-    figure.set_label(
+    return _told(
+        figure,
         f"{len(a)} pairs of sound and sight as points in a plane, kinds {', '.join(kinds)}; {first:.0%} of the sounds "
         f"lie nearest their own picture; the median pair is {np.median(distance.diagonal()):.2g} apart, the median "
-        f"stranger {np.median(distance):.2g}"
+        f"stranger {np.median(distance):.2g}",
     )
-    return figure
 
 
-@_styled
-def draw_similarity(matrix: ArrayLike, *, title: str | None = None, labels: Sequence[str] | None = None) -> Figure:
+@in_style()
+def draw_similarity(matrix: ArrayLike, *, title: str | None = None) -> Figure:
     """A similarity matrix (B sounds, B sights); true pairs on the diagonal, each sound's best match as a dot."""
     values = np.asarray(matrix, dtype=float)
     if values.ndim != 2 or values.shape[0] != values.shape[1]:
         raise ValueError(f"a similarity matrix is (B, B), got {values.shape}")
     b = len(values)
     best = values.argmax(1)
-    right = int((best == np.arange(b)).sum())
+    hit = best == np.arange(b)
     figure = Figure(figsize=(5.6, 4.8))
     axes = figure.subplots()
     picture = axes.imshow(values, cmap=HEAT, aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True))
-    hit = best == np.arange(b)
-    size = min(36, 4000 / b)
-    axes.scatter(best[hit], np.arange(b)[hit], s=size, c="white", edgecolors="black", linewidths=0.6, label="its own")
-    axes.scatter(best[~hit], np.arange(b)[~hit], s=size, c=SOUND, marker="X", edgecolors="black", linewidths=0.6,
-                 label="another's")  # fmt: skip
-    figure.colorbar(picture, ax=axes, shrink=0.8).set_label("similarity (no unit)")
+    for those, name, look in ((hit, "its own", {"c": "white"}), (~hit, "another's", {"c": SOUND, "marker": "X"})):
+        axes.scatter(best[those], np.arange(b)[those], s=min(36, 4000 / b), edgecolors="black", linewidths=0.6,
+                     label=name, **look)  # fmt: skip
+    figure.colorbar(picture, ax=axes, shrink=0.8, label="similarity (no unit)")
     axes.set_xlabel("sight of clip", color=SIGHT)
     axes.set_ylabel("sound of clip", color=SOUND)
-    if labels is not None and b <= 24:
-        axes.set_xticks(range(b), labels, rotation=90)
-        axes.set_yticks(range(b), labels)
     axes.legend(title="best match of a sound", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
-    _title(axes, title or f"{right} of {b} sounds find their own picture first")
-    figure.set_label(f"Similarity of {b} sounds (rows) and {b} pictures (columns), {values.min():.2g} to "
-                     f"{values.max():.2g}: {right} of {b} sounds are most similar to their own picture")  # fmt: skip
-    return figure
+    _title(axes, title or f"{hit.sum()} of {b} sounds find their own picture first")
+    return _told(figure, f"Similarity of {b} sounds (rows) and {b} pictures (columns), {values.min():.2g} to "
+                 f"{values.max():.2g}: {hit.sum()} of {b} sounds are most similar to their own picture")  # fmt: skip
 
 
-@_styled
+@in_style()
 def draw_curves(
     history: Mapping[str, Sequence[float]],
     *,
@@ -489,11 +382,10 @@ def draw_curves(
         axes.legend()
     ends = "; ".join(f"{name} from {c[0]:.3g} to {c[-1]:.3g}" for name, c in curves.items())
     _title(axes, title or ends)
-    figure.set_label(f"{title + ': ' if title else ''}curves over {x}: {ends}")
-    return figure
+    return _told(figure, f"curves over {x}: {ends}", title)
 
 
-@_styled
+@in_style()
 def draw_recall(
     recalls: Mapping[str, float | tuple[float, float, float]], *, chance: float, k: int = 1, title: str | None = None
 ) -> Figure:
@@ -503,7 +395,7 @@ def draw_recall(
     return draw_shares(recalls, chance=chance, score=score, title=title or found)
 
 
-@_styled
+@in_style()
 def draw_shares(
     recalls: Mapping[str, float | tuple[float, float, float]], *, chance: float, score: str, title: str
 ) -> Figure:
@@ -514,11 +406,13 @@ def draw_shares(
     rows = {name: (r if isinstance(r, tuple) else (float(r),) * 3) for name, r in recalls.items()}
     if not rows:
         raise ValueError(f"no {score} to draw: the mapping is empty")
-    figure = Figure(figsize=(6.8, 0.5 * len(rows) + 1.5))
+    if not 0 < chance <= 1:
+        raise ValueError(f"chance is a share above 0 and at most 1, got {chance}")
+    figure = Figure(figsize=(6.8, 0.36 * len(rows) + 1.4))
     axes = figure.subplots()
     best = max(rows, key=lambda name: rows[name][0])
     for place, (name, (value, low, high)) in enumerate(rows.items()):
-        axes.barh(place, 100 * value, height=0.6, color=SIGHT if name == best else "#9DB8CC")
+        axes.barh(place, 100 * value, height=0.7, color=SIGHT if name == best else "#9DB8CC")
         if low < high:
             axes.plot([100 * low, 100 * high], [place, place], color="#222222", linewidth=1.4)
         axes.annotate(f"{100 * value:.3g} %", (100 * max(value, high), place), xytext=(5, 0), va="center",
@@ -527,53 +421,47 @@ def draw_shares(
     axes.annotate(f"chance {100 * chance:.2g} %", (100 * chance, 1), xycoords=("data", "axes fraction"), xytext=(3, -1),
                   textcoords="offset points", fontsize=9, color=CHANCE, va="bottom")  # fmt: skip
     axes.set_yticks(range(len(rows)), list(rows))
+    axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.set_xlabel(f"{score} (%, higher is better)")
     axes.set_xlim(0, min(115, max(100 * r[2] for r in rows.values()) * 1.15 + 1))
-    _title(axes, title.format(best, rows[best][0], rows[best][0] / chance), aside=1.7, pad=18)
-    figure.set_label(f"{score}: " + ", ".join(f"{n} {r[0]:.1%}" for n, r in rows.items()) + f"; chance {chance:.1%}")
-    return figure
+    axes.set_xticks([tick for tick in axes.get_xticks() if tick <= min(100, axes.get_xlim()[1])])
+    title = title.format(best, rows[best][0], rows[best][0] / chance)
+    _title(axes, title, pad=18)
+    shares = ", ".join(f"{name} {row[0]:.1%}" for name, row in rows.items())
+    return _told(figure, f"{score}: {shares}; chance {chance:.1%}", title)
 
 
-def encode(pixels: np.ndarray, *, quality: int | None = None, palette: np.ndarray | None = None) -> bytes:
-    """Pixels as JPEG (`quality` given) or PNG bytes; (H, W) indices into a (256, 3) `palette`, or (H, W, 3) RGB."""
-    image = Image.fromarray(pixels)
-    if palette is not None:
-        image.putpalette(palette.astype(np.uint8).tobytes())
-    buffer = io.BytesIO()
-    image.save(buffer, **({"format": "PNG", "optimize": True} if quality is None else
-                          {"format": "JPEG", "quality": quality, "subsampling": 0}))  # fmt: skip
-    return buffer.getvalue()
-
-
-@_styled
+@in_style()
 def draw_traces(
     times: ArrayLike, sound: ArrayLike, sights: Mapping[str, ArrayLike], *, unit: str = "dB", title: str = ""
 ) -> Figure:
-    """One sound feature over time above several sight features, on one time axis.
+    """The level of a sound over time above the motion of several places, on one time axis, one step a frame.
 
-    `times` (N,) in seconds, `sound` (N,) in `unit`, `sights` name to (N,); each sight is scaled to its own maximum, and
-    its name is followed by its correlation with the sound.
+    `times` (N,) the start of each frame in seconds, `sound` (N,) in `unit`, `sights` name to (N,), each scaled to its
+    own maximum and titled with its correlation with the sound. Raises `ValueError` for another number of values.
     """
-    t, level = np.asarray(times, dtype=float), np.asarray(sound, dtype=float)
-    figure = Figure(figsize=(7.6, 1.5 + 0.9 * len(sights)))
-    rows = figure.subplots(1 + len(sights), 1, sharex=True)
-    rows[0].fill_between(t, level.min(), level, color=SOUND, alpha=0.35, linewidth=0, step="mid")
-    rows[0].step(t, level, color=SOUND, where="mid")
-    rows[0].set_ylabel(unit, color=SOUND)
+    t, level, *traces = (np.asarray(values, dtype=float) for values in (times, sound, *sights.values()))
+    for name, values in zip(("sound", *sights), (level, *traces), strict=True):
+        if t.ndim != 1 or len(t) < 2 or values.shape != t.shape:
+            raise ValueError(f"{name!r} holds {values.shape} values at {t.shape} times: both must be (N,), N over 1")
+    edges = np.append(t, 2 * t[-1] - t[-2])  # frame n lasts until frame n + 1 begins
+    figure = Figure(figsize=(7.6, 1.7 + 0.85 * len(traces)))
+    rows = figure.subplots(1 + len(traces), 1, sharex=True, squeeze=False)[:, 0]
+    rows[0].stairs(level, edges, baseline=level.min(), fill=True, color=SOUND, alpha=0.35)
+    rows[0].stairs(level, edges, baseline=None, color=SOUND, linewidth=1.8)
+    rows[0].set_ylabel(f"sound ({unit})", color=SOUND)
     said = []
-    for axes, (name, values) in zip(rows[1:], sights.items(), strict=True):
-        trace = np.asarray(values, dtype=float)
+    for axes, (name, trace) in zip(rows[1:], zip(sights, traces, strict=True), strict=True):
         varies = trace.std() > 0 and level.std() > 0
         said.append(f"{name} (r = {np.corrcoef(level, trace)[0, 1] if varies else 0.0:+.2f})")
-        trace = trace / max(np.abs(trace).max(), 1e-12)
-        axes.fill_between(t, 0, trace, color=SIGHT, alpha=0.3, linewidth=0, step="mid")
-        axes.step(t, trace, color=SIGHT, where="mid")
-        axes.set_ylim(0, 1.08)
-        axes.set_ylabel("motion", color=SIGHT)
-        axes.set_title(said[-1], fontsize=9, fontweight="normal", loc="left", pad=2)
-    rows[-1].set_xlabel("time (s)")
+        scaled = trace / max(np.abs(trace).max(), 1e-12)
+        axes.stairs(scaled, edges, fill=True, color=SIGHT, alpha=0.3)
+        axes.stairs(scaled, edges, baseline=None, color=SIGHT, linewidth=1.8)
+        axes.set(ylim=(min(0, 1.08 * scaled.min()), 1.08), yticks=[0, 1])
+        axes.set_ylabel("motion\n(of max.)", color=SIGHT)
+        axes.set_title(said[-1], fontsize=9, fontweight="normal", pad=2)
+    rows[-1].set(xlabel="time (s)", xlim=(edges[0], edges[-1]))
+    figure.align_ylabels(rows)
     _title(rows[0], title)
-    found = "; ".join(said)
-    figure.set_label(f"{title + ': ' if title else ''}the level of a sound over {t[-1]:.3g} s, and below it {found}")
-    return figure
+    return _told(figure, f"the level of a sound over {edges[-1] - t[0]:.3g} s, and below it {'; '.join(said)}", title)

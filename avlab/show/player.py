@@ -21,9 +21,12 @@ import anywidget
 import numpy as np
 import traitlets
 from numpy.typing import ArrayLike
+from PIL import Image
 
 from avlab.clip import Clip
 from avlab.show import figures
+from avlab.show.bundle import alt_text, png, widget_bundle
+from avlab.show.style import HEAT_RGB, SPECTROGRAM
 
 CAP = 64_000_000  # bytes a player may send to the browser
 
@@ -44,15 +47,37 @@ def wav_bytes(waveform: np.ndarray, sample_rate: int) -> bytes:
     return buffer.getvalue()
 
 
+def pitch(side: int) -> int:
+    """The side of a sprite's tile in pixels, a multiple of 8: no JPEG block then reaches into two frames."""
+    return -(-side // 8) * 8
+
+
 def sprite(frames: np.ndarray, *, quality: int = 85) -> tuple[bytes, int]:
-    """All frames (N, H, W, 3) as one JPEG of tiles, row by row; also the number of columns."""
+    """All frames (N, H, W, 3) as one JPEG of tiles, row by row; also the number of columns.
+
+    A tile is `pitch(H)` by `pitch(W)`, the frame in its upper left corner and its last row and column repeated.
+    """
     n, h, w, _ = frames.shape
     columns = math.ceil(math.sqrt(n * h / w))  # near square: browsers limit the side of a picture
     rows = math.ceil(n / columns)
-    sheet = np.zeros((rows * columns, h, w, 3), np.uint8)
-    sheet[:n] = frames
-    tiled = sheet.reshape(rows, columns, h, w, 3).swapaxes(1, 2).reshape(rows * h, columns * w, 3)
-    return figures.encode(tiled, quality=quality), columns
+    padded = np.pad(frames, ((0, 0), (0, pitch(h) - h), (0, pitch(w) - w), (0, 0)), mode="edge")
+    sheet = np.zeros((rows * columns, *padded.shape[1:]), np.uint8)
+    sheet[:n] = padded
+    tiled = sheet.reshape(rows, columns, *padded.shape[1:]).swapaxes(1, 2)  # (rows, H, columns, W, 3)
+    return encode(tiled.reshape(rows * pitch(h), columns * pitch(w), 3), quality=quality), columns
+
+
+def encode(pixels: np.ndarray, *, quality: int | None = None, palette: np.ndarray | None = None) -> bytes:
+    """Pixels as JPEG (`quality` given) or PNG bytes; (H, W) indices into a (256, 3) `palette`, or (H, W, 3) RGB."""
+    image = Image.fromarray(pixels)
+    if palette is not None:
+        image.putpalette(palette.astype(np.uint8).tobytes())
+    buffer = io.BytesIO()
+    if quality is None:
+        image.save(buffer, "PNG", optimize=True)
+    else:
+        image.save(buffer, "JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()
 
 
 def _layers(heat: Any, frames: int, names: str) -> list[dict[str, Any]]:
@@ -71,7 +96,7 @@ def _packed(clip: Clip, heat: Any, place: int) -> dict[str, Any]:
     n, h, w = clip.frames.shape[:3]
     levels, ticks = figures.mel_picture(clip)
     truth = figures.truth_of(clip)
-    palette = (figures.SPECTROGRAM(np.arange(256))[:, :3] * 255).round()
+    palette = (SPECTROGRAM(np.arange(256))[:, :3] * 255).round()
     tiles, columns = sprite(clip.frames)
     known = [part for part in (clip.label, clip.source, f"at {clip.start:g} s" if clip.start else "") if part]
     return {
@@ -81,10 +106,11 @@ def _packed(clip: Clip, heat: Any, place: int) -> dict[str, Any]:
         "frames": n,
         "width": w,
         "height": h,
+        "pitch": [pitch(h), pitch(w)],
         "fps": float(clip.fps),
         "seconds": clip.seconds,
         "wav": wav_bytes(clip.waveform, clip.sample_rate),
-        "spectrogram": figures.encode((levels[::-1] * 255).round().astype(np.uint8), palette=palette),
+        "spectrogram": encode((levels[::-1] * 255).round().astype(np.uint8), palette=palette),
         "ticks": [[place, name] for place, name in ticks[::2]],
         "layers": _layers(heat, n, f"heat of clip {place}"),
         "truth": None if truth is None else np.packbits(truth.ravel()).tobytes(),
@@ -104,7 +130,7 @@ class Player(anywidget.AnyWidget):
 
     _esm = Path(__file__).with_name("player.js")
     clips = traitlets.List().tag(sync=True)
-    lut = traitlets.Bytes(figures.HEAT_RGB.tobytes()).tag(sync=True)
+    lut = traitlets.Bytes(HEAT_RGB.tobytes()).tag(sync=True)
     time = traitlets.Float(0.0).tag(sync=True)
     playing = traitlets.Bool(False).tag(sync=True)
     index = traitlets.Int(0).tag(sync=True)
@@ -127,7 +153,7 @@ class Player(anywidget.AnyWidget):
             raise ValueError("a player needs at least one clip, got none")
         if heat is not None and (heats is not None or len(self.sources) != 1):
             raise ValueError("heat is for a single clip: give heats=[...] with one entry a clip")
-        self.heats = [heat] if heats is None and len(self.sources) == 1 else list(heats or [None] * len(self.sources))
+        self.heats = [heat] * len(self.sources) if heats is None else list(heats)  # for several, heat is None
         if len(self.heats) != len(self.sources):
             raise ValueError(f"heats holds {len(self.heats)} entries for {len(self.sources)} clips")
         packed = [_packed(clip, one, i) for i, (clip, one) in enumerate(zip(self.sources, self.heats, strict=True))]
@@ -144,24 +170,21 @@ class Player(anywidget.AnyWidget):
             raise traitlets.TraitError(f"index {proposal['value']} of a player with {len(self.sources)} clips")
         return proposal["value"]
 
-    def _first_maps(self) -> list[ArrayLike | None]:
-        return [next(iter(h.values()), None) if isinstance(h, Mapping) else h for h in self.heats]
-
     def picture(self) -> tuple[bytes, str]:
-        """The contact sheet at rest as PNG bytes, and its alternative text."""
+        """The contact sheet at rest as PNG bytes, and its alternative text; outlined where `truth` is set."""
+        maps = [next(iter(h.values()), None) if isinstance(h, Mapping) else h for h in self.heats]
         if len(self.sources) == 1:
-            figure = figures.draw_clip(self.sources[0], heat=self._first_maps()[0])
+            figure = figures.draw_clip(self.sources[0], heat=maps[0], truth=self.truth)
         else:
-            figure = figures.draw_sheet(self.sources, heats=self._first_maps())
-        return figures.png(figure, colours=256), figures.alt_text(figure)
+            figure = figures.draw_sheet(self.sources, heats=maps, truth=self.truth)
+        return png(figure, colours=256), alt_text(figure)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        return figures.widget_bundle(self, *self.picture())
+        return widget_bundle(self, *self.picture())
 
     def to_html(self, path: str | Path, *, title: str = "avlab player") -> Path:
         """Write one self-contained page (no network, no kernel) that plays these clips; returns its path."""
-        names = ("clips", "lut", "time", "index", "layer", "opacity", "truth", "loop")
-        state = {name: getattr(self, name) for name in names} | {"playing": False}
+        state = {name: getattr(self, name) for name in Player.class_own_traits(sync=True)} | {"playing": False}
         return write_page(Path(path), self._esm, state, title=title)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class World:
             (16 <= self.size <= 512, f"size={self.size} must lie between 16 and 512 px"),
             (1 <= self.fps <= 60, f"fps={self.fps} must lie between 1 and 60 Hz"),
             (0.5 <= self.seconds <= 30, f"seconds={self.seconds} must lie between 0.5 and 30 s"),
+            (self.fps * self.seconds > 0.5, f"seconds={self.seconds} at fps={self.fps} holds no frame: raise either"),
             (
                 lowest <= self.sample_rate <= 96000,
                 f"sample_rate={self.sample_rate} must lie between {lowest} and 96000 Hz: "
@@ -96,7 +97,7 @@ class World:
             mix = mix + noise * (np.sqrt((mix**2).mean() / (noise**2).mean()) * 10 ** (-snr / 20))
         mix = np.clip(mix, -1, 1).astype(np.float32)
         source = f"world {self.level}/{self.split} seed {self.seed} clip {i}"
-        truth = truth_of(things, owners, stereo, self.fps)
+        truth = truth_of(things, owners, stereo, self.fps, self.sample_rate)
         return Clip(frames, mix, self.fps, self.sample_rate, things[0].kind, caption(things), source, 0.0, truth)
 
     def batch(self, indices: Sequence[int]) -> Batch:
@@ -138,14 +139,14 @@ def pan(stem: np.ndarray, x: float) -> np.ndarray:
     return np.stack([stem * np.cos(x * np.pi / 2), stem * np.sin(x * np.pi / 2)])
 
 
-def truth_of(things: Sequence[Thing], owners: np.ndarray, stereo: np.ndarray, fps: float) -> Truth:
+def truth_of(things: Sequence[Thing], owners: np.ndarray, stereo: np.ndarray, fps: float, sample_rate: int) -> Truth:
     """Masks and boxes from the owners, sounding frames from the stems, onsets and factors from the scene."""
     O, N = len(things), len(owners)
     body = 2 * np.arange(O, dtype=np.uint8)[:, None, None, None] + 1
     moving = owners[None] == body + 1  # (O, N, H, W)
     masks = (owners[None] == body) | moving
-    frame_of = (np.arange(stereo.shape[-1]) * N) // stereo.shape[-1]
-    power = np.stack([np.bincount(frame_of, s, minlength=N) for s in (stereo**2).sum(axis=1)])  # (O, N)
+    frame_of = (np.arange(stereo.shape[-1]) * fps / sample_rate + 1e-9).astype(int)  # beyond N: after the last frame
+    power = np.stack([np.bincount(frame_of, s, minlength=N)[:N] for s in (stereo**2).sum(axis=1)])  # (O, N)
     sounding = power > 1e-4 * np.maximum(power.max(axis=1, keepdims=True), 1e-12)  # within 40 dB of its loudest frame
     factors = [
         {
@@ -210,6 +211,12 @@ def export(directory: str | Path, *, clips: int = 20, size: int = 64, **settings
         rows.writerow(["file", "label", "caption"])
         rows.writerows([p.name, world.clip(i).label, world.clip(i).caption] for i, p in enumerate(paths))
     return paths
+
+
+def without_truth(world: World, indices: Sequence[int]) -> list[Clip]:
+    """Several clips, mono and without truth: the latter is most of the bytes between processes, and training needs none."""
+    clips = [world.clip(i) for i in indices]
+    return [replace(clip, waveform=clip.mono()[None], truth=None) for clip in clips]
 
 
 cv2.setNumThreads(0)  # clips are small: OpenCV's threads cost more than they give, and many processes would fight

@@ -7,6 +7,7 @@ independently of the kind, so that none of them tells it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -76,48 +77,49 @@ def events_of(kind: str, rng: np.random.Generator, seconds: float) -> list[Event
     ]
 
 
-def make_thing(kind: str, rng: np.random.Generator, *, seconds: float, centred: bool) -> Thing:
-    """Draw one object of a kind: size, material, place, colour, and its events."""
+def free_place(radius: float, rng: np.random.Generator, others: list[Thing]) -> tuple[float, float] | None:
+    """Where an object of this radius leaves the others mostly uncovered; None where 20 tries find no such place."""
+    for _ in range(20):
+        x = float(rng.uniform(1.15 * radius, 1 - 1.15 * radius))
+        y = float(rng.uniform(1.6 * radius, 1 - 0.95 * radius))  # above it is room for the mallet
+        if all(math.hypot(x - o.spot["x"], y - o.spot["y"]) > 0.85 * (radius + o.spot["radius"]) for o in others):
+            return x, y
+    return None
+
+
+def make_thing(
+    kind: str, rng: np.random.Generator, *, seconds: float, others: list[Thing], centred: bool = False
+) -> Thing | None:
+    """Draw one object of a kind: size, place, material, colour, and its events; None where there is no place for it."""
     radius = float(rng.uniform(SMALLEST, LARGEST))
-    x, y = rng.uniform((1.15 * radius, 1.6 * radius), (1 - 1.15 * radius, 1 - 0.95 * radius))  # room for the mallet
-    hue = rng.uniform(50, 235, 3)
+    place = (0.5, 0.55) if centred else free_place(radius, rng, others)
+    if place is None:
+        return None
     spot = {
         "radius": radius,
-        "x": 0.5 if centred else float(x),
-        "y": 0.55 if centred else float(y),
+        "x": place[0],
+        "y": place[1],
         "tilt": float(rng.uniform(-0.4, 0.4)),
-        "side": 1 if x < 0.5 else -1,  # a bird looks towards the middle, so that its beak stays in the picture
+        "side": 1 if place[0] < 0.5 else -1,  # a bird looks towards the middle: its beak stays in the picture
         "pick": float(rng.uniform(0.12, 0.5)),
-        "colour": tuple(int(c) for c in hue),
+        "colour": tuple(int(c) for c in rng.uniform(50, 235, 3)),
         "material": str(rng.choice(KINDS[kind].materials)),
     }
     voice = {"sweep": float(rng.uniform(-0.35, 0.4)), "trill": float(rng.uniform(12, 30))}
     return Thing(kind, spot, pitch(kind, radius), voice, events_of(kind, rng, seconds))
 
 
-def apart(things: list[Thing], new: Thing) -> bool:
-    """Whether a new object leaves the ones already there mostly uncovered."""
-    return all(
-        np.hypot(new.spot["x"] - t.spot["x"], new.spot["y"] - t.spot["y"])
-        > 0.85 * (new.spot["radius"] + t.spot["radius"])
-        for t in things
-    )
-
-
 def make_scene(level: int, kinds: tuple[str, ...], rng: np.random.Generator, *, seconds: float) -> list[Thing]:
     """The objects of one clip: the one that sounds first, then silent look-alikes (from L2 on, 0 to 2 of them).
 
-    Two look-alikes in three move on their own time, the third stands still. An object for which no free place is
-    found in 20 tries is left out.
+    Two look-alikes in three move on their own time, the third stands still. One without a free place is left out.
     """
-    things = [make_thing(str(rng.choice(kinds)), rng, seconds=seconds, centred=level == 0)]
+    things = [make_thing(str(rng.choice(kinds)), rng, seconds=seconds, others=[], centred=level == 0)]
     for _ in range(int(rng.integers(0, 3)) if level >= 2 else 0):
         kind, moves = str(rng.choice(kinds)), rng.random() < 2 / 3
-        for _ in range(20):
-            new = make_thing(kind, rng, seconds=seconds, centred=False)
-            if apart(things, new):
-                new.sounds = False
-                new.events = new.events if moves else []
-                things.append(new)
-                break
+        new = make_thing(kind, rng, seconds=seconds, others=things)
+        if new is not None:
+            new.sounds = False
+            new.events = new.events if moves else []
+            things.append(new)
     return things

@@ -1,0 +1,122 @@
+"""What a run leaves to look at: the executed notebook without widgets, and one page that opens without a network.
+
+A page holds all it needs. Its equations are MathML, which browsers draw without a library; plotly's own library, 5 MB
+and the same for all, is not counted in the page's size.
+"""
+
+from __future__ import annotations
+
+import copy
+import html
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import latex2mathml.converter
+import nbformat
+import plotly.io
+from jinja2 import DictLoader, pass_context
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+from plotly.offline import get_plotlyjs
+
+from avlab.show.figures import ALT_BLOCK
+
+PLOTLY_MIME = "application/vnd.plotly.v1+json"
+WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
+MATH = re.compile(
+    r"\$\$(?P<block>.+?)\$\$|(?P<environment>\\begin\{(\w+\*?)\}.+?\\end\{\3\})|\$(?P<inline>[^$]+?)\$", re.DOTALL
+)
+BLOCKS = ("html_head_js", "jupyter_widgets", "html_head_js_mathjax", "html_head_js_mermaidjs")  # would fetch libraries
+TEMPLATE = "{%- extends 'index.html.j2' -%}" + "".join(f"{{%- block {b} -%}}{{%- endblock -%}}" for b in BLOCKS)
+
+
+class _Exporter(HTMLExporter):
+    @pass_context
+    def markdown2html(self, context: Any, source: str) -> str:
+        parts = re.split(r"(<(pre|code)\b.*?</\2>)", super().markdown2html(context, source), flags=re.DOTALL)
+        # split gives text, code, the name of its tag, text, ...: equations stand in the text alone
+        return "".join(MATH.sub(_mathml, part) if n % 3 == 0 else part for n, part in enumerate(parts) if n % 3 < 2)
+
+
+def _mathml(match: re.Match[str]) -> str:
+    block, environment, inline = match["block"], match["environment"], match["inline"]
+    tex = html.unescape(next(part for part in (block, environment, inline) if part is not None))
+    try:
+        return latex2mathml.converter.convert(tex, display="inline" if inline is not None else "block")
+    except Exception as error:  # it has no common class for what it cannot read
+        raise ValueError(f"no equation, {type(error).__name__}: {tex[:200]!r}") from None
+
+
+def make(executed: NotebookNode, stem: str, out: Path | None) -> tuple[Path | None, float]:
+    """Write `stem.ipynb` and `stem.html` into `out` (None: nowhere); returns the page's path and its size in kB.
+
+    Raises `ValueError` naming an equation that is none.
+    """
+    book = copy.deepcopy(executed)
+    strip(book)
+    if out is not None:
+        write(out / f"{stem}.ipynb", nbformat.writes(book))
+    has_plotly = False
+    for cell in book.cells:
+        for output in cell.get("outputs", ()):
+            figure = output.get("data", {}).get(PLOTLY_MIME)
+            if figure is not None:
+                has_plotly = True
+                figure = {"data": figure["data"], "layout": figure.get("layout", {})}
+                shown = plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, validate=False)
+                output.data["text/html"] = shown
+    book.metadata["title"] = stem
+    template = DictLoader({"lesson.html.j2": TEMPLATE + ALT_BLOCK})
+    exporter = _Exporter(extra_loaders=[template], template_file="lesson.html.j2", embed_images=True)
+    page, _ = exporter.from_notebook_node(book)
+    size = len(page.encode()) / 1e3
+    if out is None:
+        return None, size
+    if has_plotly:
+        page = page.replace("</head>", f"<script>{get_plotlyjs()}</script>\n</head>", 1)
+    write(out / f"{stem}.html", page)
+    return out / f"{stem}.html", size
+
+
+def strip(book: NotebookNode) -> None:
+    """Take out what means nothing without a kernel: widgets and their state, and all but the last of progress bars."""
+    book.metadata.pop("widgets", None)
+    for cell in book.cells:
+        kept: list[NotebookNode] = []
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            if output.output_type == "stream" and kept and kept[-1].get("name") == output.name:
+                kept[-1].text += output.text
+            elif data.pop(WIDGET_MIME, None) is None or data.keys() - {"text/plain"}:  # else nothing but its repr
+                kept.append(output)
+        for output in kept:
+            if output.output_type == "stream":
+                output.text = "\n".join(map(_shown, output.text.split("\n")))
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in kept if output.output_type != "stream" or output.text.strip()]
+
+
+def _shown(line: str) -> str:
+    """What a terminal shows of a line in the end: after a carriage return the line is written over."""
+    shown = ""
+    for part in line.split("\r"):
+        shown = part + shown[len(part) :]
+    return shown.rstrip() if "\r" in line else line
+
+
+def index(results: dict[str, dict[str, Any]], summary: str) -> str:
+    """A page that links to the page of each notebook (by its stem), above the table of the run."""
+    links = "\n".join(
+        f'<li><a href="{html.escape(n)}.html">{html.escape(n)}</a>' for n in results if results[n]["page"]
+    )
+    head = '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Lessons</title>'
+    return f"{head}\n<h1>Lessons</h1>\n<ul>\n{links}\n</ul>\n<pre>{html.escape(summary)}</pre>\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file in one step: whoever reads it sees the old one or the new one."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
