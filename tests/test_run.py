@@ -11,9 +11,9 @@ import nbformat
 import numpy as np
 import psutil
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from avlab.course import run
+from avlab.course import page, run
 from avlab.course.outcomes import save
 
 PARAMETERS = 'profile = "quick"\nseed = 0\ndevice = "auto"'
@@ -134,6 +134,12 @@ BROKEN = {  # name: cells, budget, kind of the failure, what its message says
         "killed",
         "three times its budget of 200 MB",
     ),
+    "flood": (
+        ["for _ in range(60):\n    print('x' * 1_000_000)"],
+        {"html_kb": 60_000},
+        "killed",
+        "put out more than 30 MB",
+    ),
     "exits": (["import os\nos._exit(3)"], {}, "kernel", "the kernel stopped"),
     "expectation": (
         [LAB.format("expectation"), "lab.expect('up is down', False)"],
@@ -175,9 +181,14 @@ GOOD = [
     "lab.control('recall@1', 1 / 128, chance=1 / 128)",
     INTERACT.format("return x"),
     EXPLORER.format("pass", "width * height"),
+    "import weakref\nclass Gone:\n    pass\ndead = weakref.proxy(Gone())  # isinstance of it raises\n"
     "import plotly.graph_objects as go\ngo.Figure(go.Scatter(y=[5, 7, 3]))",
     "from multiprocessing import Pipe\nimport socket\nleft, right = Pipe()\n"
     "server = socket.create_server(('127.0.0.1', 0))\nsocket.create_connection(server.getsockname()).close()",
+    "import os\nfrom tqdm import tqdm\nfrom tqdm.auto import tqdm as widget_bar\nassert os.environ['AVLAB_RUN']\n"
+    "for _ in tqdm(range(50), desc='kept', mininterval=0): pass\n"
+    "for _ in tqdm(range(50), desc='gone', mininterval=0, leave=False): pass\n"
+    "for _ in widget_bar(range(50), desc='widget'): pass",
 ]
 
 
@@ -227,7 +238,7 @@ def test_a_good_notebook_passes_and_all_is_measured(ran):
     assert 0 < result["seconds"] < 90
     assert 50 < result["peak_rss_mb"] < 1500
     assert 50 < result["html_kb"] < 3000
-    assert [row["cell"] for row in result["cells"]] == list(range(2, 9))
+    assert [row["cell"] for row in result["cells"]] == list(range(2, 10))
     slowest = [row["seconds"] for row in result["slowest_cells"]]
     assert slowest == sorted(slowest, reverse=True)
     assert result["seed"] == 3
@@ -241,18 +252,57 @@ def test_the_seed_reaches_the_notebook(ran, tmp_path):
 
 def test_the_page_needs_nothing_else_and_the_copy_holds_no_widget_state(ran):
     out = ran[1] / "out"
-    page = (out / "good.html").read_text()
-    assert "Plotly.newPlot" in page
-    assert page.count("<math") == 3
-    assert "<mfrac>" in page
-    assert "a$b$c" in page
-    assert "frac{" not in page.split("Plotly.newPlot")[0].split("<body")[1]
-    assert not re.findall(r"""<(?:script|link|img)[^>]+(?:src|href)=["'](?!data:|#)[^"']*""", page)
+    text = (out / "good.html").read_text()
+    assert "Plotly.newPlot" in text
+    assert text.count("<math") == 3
+    assert "<mfrac>" in text
+    assert "a$b$c" in text
+    assert "frac{" not in text.split("Plotly.newPlot")[0].split("<body")[1]
+    assert not re.findall(r"""<(?:script|link|img)[^>]+(?:src|href)=["'](?!data:|#)[^"']*""", text)
     book = nbformat.read(out / "good.ipynb", as_version=4)
     assert "widgets" not in book.metadata
     data = [output.data for cell in book.cells for output in cell.get("outputs", ()) if "data" in output]
-    assert not any(run.WIDGET_MIME in bundle for bundle in data)
+    assert not any(page.WIDGET_MIME in bundle for bundle in data)
     assert any("image/png" in bundle for bundle in data), "the explorer at rest is a picture"
+
+
+def test_of_progress_bars_the_page_keeps_what_a_terminal_shows_in_the_end(ran):
+    book = nbformat.read(ran[1] / "out" / "good.ipynb", as_version=4)
+    (output,) = book.cells[-1].outputs
+    assert re.fullmatch(r"kept: 100%\S* 50/50 \[.*\]\n?", output.text)
+    assert "widget: " not in (ran[1] / "out" / "good.html").read_text().split("<body")[1].split("Out[")[-1]
+
+
+def test_strip_merges_streams_of_one_name_and_drops_the_empty():
+    def stream(name, text):
+        return new_output("stream", name=name, text=text)
+
+    widget = new_output("display_data", data={page.WIDGET_MIME: {}, "text/plain": "IntSlider(value=3)"})
+    pictured = new_output("display_data", data={page.WIDGET_MIME: {}, "text/plain": "Player", "image/png": "x"})
+    outputs = [stream("stdout", "a\nlong\rno"), widget, stream("stdout", "\rX\n"), stream("stderr", "50%\r   \r")]
+    book = new_notebook(cells=[new_code_cell("", outputs=[*outputs, pictured]), new_markdown_cell("text")])
+    page.strip(book)
+    assert [output.get("text") for output in book.cells[0].outputs] == ["a\nXong\n", None]
+    assert set(book.cells[0].outputs[1].data) == {"text/plain", "image/png"}
+
+
+def test_pictures_keep_their_alternative_text_and_the_index_links_the_pages(ran):
+    pictures = re.findall(r"<img [^>]*data:image/png[^>]*>", (ran[1] / "out" / "good.html").read_text())
+    assert pictures
+    assert all(re.search('alt="[^"]{20}', picture) for picture in pictures)
+    text = (ran[1] / "out" / "index.html").read_text()
+    assert '<a href="good.html">' in text
+    assert "FAILED raising, cell 3 (cell): ValueError: boom" in text
+
+
+def test_an_equation_that_is_none_is_named(tmp_path):
+    path = write(tmp_path, "odd", ["1"])
+    book = nbformat.read(path, as_version=4)
+    book.cells[0].source = r"$\frac{$"
+    nbformat.write(book, path)
+    (failure,) = run.run_notebook(path)["failures"]
+    assert failure["kind"] == "page"
+    assert r"'\\frac{'" in failure["message"]
 
 
 def test_results_are_written_as_json_in_the_order_asked_for(ran):
@@ -287,7 +337,7 @@ def test_a_hung_kernel_leaves_no_process_behind(ran):
         (None, None, "0 cells have the tag 'parameters'"),
         ('profile = "quick"', None, "sets no 'seed'"),
         (PARAMETERS, ".", "sets no 'clips'"),
-        (PARAMETERS + '\nclips = "world"', "nowhere", "no such folder"),
+        (PARAMETERS + '\nclips = "world"', "nowhere", "no such folder or file"),
         ("profile = ", None, "no Python"),
     ],
 )
@@ -299,25 +349,60 @@ def test_parameters_that_would_have_no_effect_fail_before_a_kernel_starts(tmp_pa
     assert result["seconds"] == 0
 
 
-def test_own_clips_reach_the_notebook_as_an_absolute_path_and_baselines_do_not_apply(tmp_path):
+def test_own_clips_reach_the_notebook_as_an_absolute_path_and_baselines_do_not_apply(tmp_path, monkeypatch):
     cells = [
         LAB.format("mine"),
-        "import pathlib\nassert pathlib.Path(clips).is_absolute(), clips\nlab.record('n', 5)",
+        "import pathlib\nassert pathlib.Path(clips).is_absolute() and pathlib.Path(clips).exists(), clips\n"
+        "lab.record('n', 5)",
     ]
     path = write(tmp_path, "mine", cells, parameters=PARAMETERS + '\nclips = "world"')
     known = {"mean": 1.0, "sd": 0.0, "n": 10, "low": 0.9, "high": 1.1}
     save(tmp_path / "tests" / "baselines" / "mine.json", "mine", "quick", {"seeds": [0], "outcomes": {"n": known}})
-    (tmp_path / "clips").mkdir()
-    result = run.run_notebook(path, clips=str(tmp_path / "clips"))
+    (tmp_path / "clip.mp4").touch()
+    monkeypatch.chdir(tmp_path)
+    result = run.run_notebook(path, clips="clip.mp4")
     assert result["failures"] == []
     assert result["outcomes"] == {"n": 5.0}
+    assert result["rerun"].endswith(f"--clips {tmp_path / 'clip.mp4'}")
 
 
-@pytest.mark.parametrize("content", [b"", b"no json", b'{"cells": 5}'])
+def test_the_word_samples_is_passed_on_and_so_is_world_with_its_baseline(tmp_path):
+    path = write(tmp_path, "word", [LAB.format("word"), "lab.record('n', len(clips))"], {}, PARAMETERS + "\nclips = ''")
+    known = {"mean": 7.0, "sd": 0.0, "n": 10, "low": 6.9, "high": 7.1}
+    save(tmp_path / "tests" / "baselines" / "word.json", "word", "quick", {"seeds": [0], "outcomes": {"n": known}})
+    result = run.run_notebook(path, clips="samples")
+    assert (result["status"], result["outcomes"]) == ("ok", {"n": 7.0})
+    assert [failure["kind"] for failure in run.run_notebook(path, clips="world")["failures"]] == ["baseline"]
+
+
+def test_a_notebook_of_an_older_format_without_cell_ids_runs_and_counts_its_cells(tmp_path):
+    path = write(tmp_path, "older", ["1 / 0"], parameters="profile, seed = 'quick', 0")
+    book = json.loads(path.read_text())
+    book["nbformat_minor"] = 4
+    for cell in book["cells"]:
+        del cell["id"]
+    path.write_text(json.dumps(book))
+    (failure,) = run.run_notebook(path)["failures"]
+    assert (failure["kind"], failure["cell"]) == ("cell", 3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no json", b'{"cells": 5}', b'{"cells": [], "nbformat": 4, "nbformat_minor": 5, "metadata": {"avlab": 7}}'],
+)
 def test_a_file_that_is_no_notebook_is_a_failure_not_a_crash(tmp_path, content):
     path = tmp_path / "odd.ipynb"
     path.write_bytes(content)
     assert run.run_notebook(path)["failures"][0]["kind"] == "unreadable"
+
+
+def test_a_surprise_in_one_notebook_does_not_end_the_batch(tmp_path):
+    code = "from IPython.display import display\ndisplay({'application/vnd.avlab.outcome+json': 'odd'}, raw=True)"
+    paths = [write(tmp_path, "odd", [code]), write(tmp_path, "fine", ["1"])]
+    results = run.run_all(paths, out=tmp_path / "out", progress=False)
+    assert results["odd"]["failures"][0]["kind"] == "unexpected"
+    assert "Traceback" in results["odd"]["failures"][0]["traceback"]
+    assert results["fine"]["status"] == "ok"
 
 
 def test_find_takes_numbers_and_paths_and_names_what_is_not_there(tmp_path, monkeypatch):

@@ -222,7 +222,8 @@ class _Client(PapermillNotebookClient):
 
     def output(self, outs: list[NotebookNode], msg: dict[str, Any], display_id: str, cell_index: int) -> Any:
         self.watch.wrote(len(str(msg["content"])))
-        return super().output(outs, msg, display_id, cell_index)
+        # what is under way when the kernel is killed is no longer kept
+        return None if self.watch.killed else super().output(outs, msg, display_id, cell_index)
 
 
 class _LessonEngine(Engine):
