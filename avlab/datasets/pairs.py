@@ -115,7 +115,10 @@ def pairs_of(clips: Iterable[Clip], kinds: Sequence[str] | None = None, *, count
     labels: list[str | None] = []
     columns: list[torch.Tensor] = []  # filled in place: joining parts at the end would take twice the memory
     stream = iter(clips)
+    first: list[Clip] = []
     while chunk := list(islice(stream, CHUNK)):
+        first = first or chunk[:1]
+        collate(first + chunk[:1])  # raises for a chunk of another size or rate than the first
         parts = _features(chunk)
         columns = columns or [torch.empty(count, *part.shape[1:], dtype=part.dtype) for part in parts]
         if len(labels) + len(chunk) > count:

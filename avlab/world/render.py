@@ -214,7 +214,7 @@ def export(directory: str | Path, *, clips: int = 20, size: int = 64, **settings
 
 
 def without_truth(world: World, indices: Sequence[int]) -> list[Clip]:
-    """Several clips, mono and without truth: the latter is most of the bytes between processes, and training needs none."""
+    """Several clips, mono and without truth: most of the bytes between processes, and training needs none."""
     clips = [world.clip(i) for i in indices]
     return [replace(clip, waveform=clip.mono()[None], truth=None) for clip in clips]
 
