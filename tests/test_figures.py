@@ -17,7 +17,7 @@ from nbconvert import HTMLExporter
 from PIL import Image
 
 from avlab.clip import Clip, Truth
-from avlab.show import figures
+from avlab.show import bundle, figures, style
 
 N, H, W, B = 7, 22, 30, 5
 
@@ -57,9 +57,9 @@ def every_figure() -> dict[str, Figure]:
 def test_every_figure_draws_the_same_bytes_twice_and_says_what_it_shows() -> None:
     first, second = every_figure(), every_figure()
     for name, figure in first.items():
-        assert figures.png(figure) == figures.png(second[name]), name
-        assert len(figures.alt_text(figure)) > 20, name
-        assert not figures.alt_text(figure).startswith("Figure:"), f"{name} has no words of its own"
+        assert bundle.png(figure) == bundle.png(second[name]), name
+        assert len(bundle.alt_text(figure)) > 20, name
+        assert not bundle.alt_text(figure).startswith("Figure:"), f"{name} has no words of its own"
 
 
 def test_figures_leave_the_notebooks_settings_and_open_no_pyplot_figure() -> None:
@@ -72,10 +72,10 @@ def test_figures_leave_the_notebooks_settings_and_open_no_pyplot_figure() -> Non
 
 
 def test_style_is_independent_of_what_the_notebook_has_set() -> None:
-    plain = figures.png(figures.draw_similarity(np.eye(B)))
-    with matplotlib.rc_context({"axes.facecolor": "red", "font.size": 22}):
+    plain = bundle.png(figures.draw_similarity(np.eye(B)))
+    with matplotlib.rc_context({"axes.facecolor": "red", "axes.titlepad": 40, "font.size": 22}):
         loud = figures.draw_similarity(np.eye(B))
-    assert figures.png(loud)[:8] == plain[:8]
+    assert bundle.png(loud) == plain
     with matplotlib.rc_context({"font.size": 22}):
         assert figures.draw_similarity(np.eye(B)).axes[0].title.get_fontsize() == 11
 
@@ -106,14 +106,14 @@ def test_heat_colours_the_hot_cell_and_spares_the_cold_ones() -> None:
     grey = np.full((H, W, 3), 128, np.uint8)
     heat = np.zeros((2, 2), np.float32)
     heat[1, 0] = 1
-    image = pixels(figures.png(figures.draw_heat(grey, heat)))
-    plain = pixels(figures.png(figures.draw_heat(grey, np.zeros((2, 2)))))
+    image = pixels(bundle.png(figures.draw_heat(grey, heat)))
+    plain = pixels(bundle.png(figures.draw_heat(grey, np.zeros((2, 2)))))
     changed = np.abs(image - plain).sum(-1) > 30
     rows, columns = np.nonzero(changed)
     middle = image.shape[0] / 2, image.shape[1] * 0.4
     assert rows.mean() > middle[0]
     assert columns.mean() < middle[1]
-    assert "hottest 25% from the left and 75% from the top" in figures.alt_text(figures.draw_heat(grey, heat))
+    assert "hottest 25% from the left and 75% from the top" in bundle.alt_text(figures.draw_heat(grey, heat))
 
 
 @pytest.mark.parametrize(("truth_row", "word"), [(slice(0, 11), "outside"), (slice(11, 22), "inside")])
@@ -121,13 +121,19 @@ def test_alt_text_says_whether_the_peak_lies_in_the_truth(truth_row: slice, word
     truth = np.zeros((H, W), bool)
     truth[truth_row] = True
     heat = np.array([[0, 0], [1, 0]], np.float32)
-    said = figures.alt_text(figures.draw_heat(np.zeros((H, W, 3), np.uint8), heat, truth=truth))
+    said = bundle.alt_text(figures.draw_heat(np.zeros((H, W, 3), np.uint8), heat, truth=truth))
     assert f"{word} the true outline" in said
 
 
 def test_truth_at_the_edge_and_everywhere_is_drawn() -> None:
-    for truth in (np.ones((H, W), bool), np.zeros((H, W), bool)):
-        assert figures.png(figures.draw_heat(np.zeros((H, W, 3), np.uint8), np.zeros((3, 3)), truth=truth))
+    frame = np.full((H, W, 3), (90, 20, 20), np.uint8)
+    drawn = [bundle.png(figures.draw_heat(frame, np.zeros((3, 3)), truth=np.full((H, W), on))) for on in (True, False)]
+    outlined, plain = map(pixels, drawn)
+    rows, columns = np.nonzero(np.abs(outlined - plain).sum(-1))
+    picture = np.nonzero((plain == (90, 20, 20)).all(-1))
+    for found, whole in ((rows, picture[0]), (columns, picture[1])):
+        assert found.min() <= whole.min() + 3  # all along the edge of the picture
+        assert found.max() >= whole.max() - 3
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100])
@@ -143,7 +149,43 @@ def test_a_silent_clip_is_dark() -> None:
     clip = make_clip()
     clip.waveform[:] = 0
     assert figures.mel_picture(clip)[0].max() < 0.7
-    assert figures.png(figures.draw_clip(clip))
+    assert "peak 0.00 of full scale" in bundle.alt_text(figures.draw_clip(clip))
+
+
+def test_the_spectrogram_lasts_as_long_as_the_picture() -> None:
+    clip, short = make_clip(), make_clip()
+    short.waveform = clip.waveform[:, : clip.waveform.shape[1] // 2]
+    levels = figures.mel_picture(short)[0]
+    assert levels.shape == figures.mel_picture(clip)[0].shape
+    silent = (levels.max(0) == 0).nonzero()[0]
+    assert silent.min() == pytest.approx(levels.shape[1] / 2, abs=6)  # the window of the transform reaches this far
+    clip.waveform = np.concatenate([clip.waveform, np.ones_like(clip.waveform)], axis=1)
+    np.testing.assert_array_equal(figures.mel_picture(clip)[0], figures.mel_picture(make_clip())[0])
+
+
+def test_titles_fit_in_lines_of_like_length_and_keep_a_number_with_its_unit() -> None:
+    frame = np.zeros((H, W, 3), np.uint8)
+    for title in ("short", "the best correlation of all is 0.74, and with the sound moved it is found at 0.125 s late"):
+        figure = figures.draw_heat(frame, np.zeros((3, 3)), title=title)
+        lines = figure.axes[0].get_title("left").split("\n")
+        assert " ".join(lines).replace("\u00a0", " ") == title
+        assert max(map(len, lines)) - min(map(len, lines)) < 12
+        assert not any(line.startswith("s ") for line in lines)
+        figure.canvas.draw()
+        assert figure.axes[0]._left_title.get_window_extent().x1 <= figure.bbox.x1
+
+
+def test_steps_of_traces_last_a_frame_and_reach_the_end() -> None:
+    times = np.arange(B) / 8
+    figure = figures.draw_traces(times, np.arange(B), {"up": np.arange(B), "down": -np.arange(B), "still": np.ones(B)})
+    assert figure.axes[0].get_xlim() == (0, B / 8)
+    titles = [axes.get_title("left") for axes in figure.axes[1:]]
+    assert titles == ["up (r = +1.00)", "down (r = -1.00)", "still (r = +0.00)"]
+    for axes in figure.axes[1:]:
+        low, high = axes.get_ylim()
+        for steps in axes.patches:
+            values = steps.get_data().values
+            assert low <= values.min() <= values.max() <= high
 
 
 @pytest.mark.parametrize(
@@ -157,6 +199,10 @@ def test_a_silent_clip_is_dark() -> None:
         (lambda: figures.check_heat(np.full((2, 2), np.nan)), r"heat must lie in \[0, 1\]"),
         (lambda: figures.draw_clip(make_clip(), heat=np.zeros((N + 1, 2, 2))), r"heat must be \(7, h, w\)"),
         (lambda: figures.draw_heats([np.zeros((H, W, 3), np.uint8)], {"cca": []}), r"maps\['cca'\] holds 0 maps for 1"),
+        (lambda: figures.check_heat(np.zeros((0, 4))), r"heat must be \(h, w\), got \(0, 4\)"),
+        (lambda: figures.draw_heats([], {}), "no frames to draw maps over"),
+        (lambda: figures.draw_recall({"a": 0.5}, chance=0), "chance is a share above 0"),
+        (lambda: figures.draw_traces(np.arange(5), np.ones(7), {}), r"'sound' holds \(7,\) values at \(5,\) times"),
         (lambda: figures.draw_similarity(np.zeros((3, 5))), r"is \(B, B\), got \(3, 5\)"),
         (lambda: figures.draw_embedding(np.zeros((5, 3)), np.zeros((5, 3)), [0] * 5, ["a"]), r"must both be \(B, 2\)"),
         (lambda: figures.draw_curves({"loss": []}), "nothing to draw"),
@@ -174,14 +220,14 @@ def test_tensors_are_taken_and_one_map_serves_all_frames() -> None:
 
 
 def test_kinds_differ_in_colour_or_marker() -> None:
-    styles = [tuple(figures.kind_style(k).values()) for k in range(99)]
+    styles = [tuple(style.kind_style(k).values()) for k in range(99)]
     assert len(set(styles)) == 99
-    assert not {figures.SOUND, figures.SIGHT} & {style[0] for style in styles}
+    assert not {style.SOUND, style.SIGHT} & {look[0] for look in styles}
 
 
 def test_show_displays_one_png_with_alternative_text(monkeypatch) -> None:
     shown = []
-    monkeypatch.setattr(figures, "display", lambda data, **options: shown.append((data, options)))
+    monkeypatch.setattr(bundle, "display", lambda data, **options: shown.append((data, options)))
     figures.show(figures.draw_similarity(np.eye(B)))
     ((data, options),) = shown
     assert pixels(base64.b64decode(data["image/png"])).shape[2] == 3
@@ -193,22 +239,22 @@ def test_windows_of_one_file_are_told_apart_by_their_start() -> None:
     windows = [make_clip(None), make_clip(None)]
     for second, window in enumerate(windows):
         window.source, window.start = "a_very_long_name_of_a_file.mp4", 2.0 * second
-    said = figures.alt_text(figures.draw_sheet(windows))
+    said = bundle.alt_text(figures.draw_sheet(windows))
     assert said.endswith("a_very_long_nam…, a_very_long_nam… at 2 s")
 
 
 def test_fewer_colours_look_the_same() -> None:
     figure = figures.draw_clip(make_clip())
-    full, small = figures.png(figure), figures.png(figure, colours=256)
+    full, small = bundle.png(figure), bundle.png(figure, colours=256)
     assert len(small) < len(full) / 2
     assert np.abs(pixels(full) - pixels(small)).mean() < 12
 
 
 def test_pages_of_executed_notebooks_carry_the_alternative_text() -> None:
-    data, metadata = figures.image_bundle(figures.png(figures.draw_similarity(np.eye(B))), 'dots "on" a <line>')
+    data, metadata = bundle.image_bundle(bundle.png(figures.draw_similarity(np.eye(B))), 'dots "on" a <line>')
     output = nbformat.v4.new_output("display_data", data=data, metadata=metadata)
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[output])])
-    loader = DictLoader({"page": "{%- extends 'index.html.j2' -%}" + figures.ALT_BLOCK})
+    loader = DictLoader({"page": "{%- extends 'index.html.j2' -%}" + bundle.ALT_BLOCK})
     page, _ = HTMLExporter(extra_loaders=[loader], template_file="page").from_notebook_node(book)
     assert re.search(r"""alt=["']dots ("|&quot;|&#34;)on("|&quot;|&#34;) a (<|&lt;)line(>|&gt;)["']""", page)
     assert data["image/png"] in page

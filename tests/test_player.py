@@ -15,8 +15,8 @@ import traitlets
 from PIL import Image
 
 from avlab.clip import Clip, Truth
-from avlab.show import figures
-from avlab.show.player import Player, sprite, wav_bytes
+from avlab.show.player import Player, pitch, sprite, wav_bytes
+from avlab.show.style import HEAT
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -54,12 +54,13 @@ def test_wav_never_wraps_beyond_full_scale() -> None:
 @pytest.mark.parametrize(("n", "h", "w"), [(1, 22, 30), (7, 22, 30), (11, 40, 13)])
 def test_sprite_holds_every_frame_at_its_place(n: int, h: int, w: int) -> None:
     clip = make_clip(n, h, w)
+    clip.frames[1::2] = 255 - clip.frames[:-1:2]  # neighbours as different as can be
     data, columns = sprite(clip.frames)
     sheet = np.asarray(Image.open(io.BytesIO(data)))
     for i, frame in enumerate(clip.frames):
-        y, x = i // columns * h, i % columns * w
+        y, x = i // columns * pitch(h), i % columns * pitch(w)
         tile = sheet[y : y + h, x : x + w].astype(int)
-        assert np.abs(tile - frame).mean() < 4, i  # JPEG blocks may reach a few pixels into the next tile
+        assert np.abs(tile - frame).max() <= 3, i  # to the very edge: no block reaches into the next tile
 
 
 def test_heat_and_truth_are_sent_as_they_are() -> None:
@@ -89,6 +90,23 @@ def test_bytes_travel_as_buffers_and_not_as_text() -> None:
     assert ["clips", 0, "wav"] in paths
     assert ["clips", 0, "sprite"] in paths
     assert len(paths) == len(buffers)
+
+
+def test_a_quiz_does_not_give_the_true_outline_away_at_rest() -> None:
+    plain = make_clip()
+    plain.truth = None
+    for clips, unknowing in ((make_clip(), plain), ([make_clip()] * 2, [plain] * 2)):
+        player = Player(clips)
+        outlined, _ = player.picture()
+        player.truth = False
+        assert player.picture() == Player(unknowing).picture()
+        assert player.picture()[0] != outlined
+    assert "outlined" in Player(make_clip()).picture()[1]
+
+
+def test_heats_may_be_one_array() -> None:
+    player = Player([make_clip()] * 2, heats=np.zeros((2, 7, 3, 5)))
+    assert [clip["layers"][0]["shape"] for clip in player.clips] == [[3, 5], [3, 5]]
 
 
 def test_the_bundle_holds_widget_picture_and_words() -> None:
@@ -166,4 +184,4 @@ def test_index_must_be_a_clip() -> None:
 
 def test_heat_colours_of_page_and_figure_are_the_same() -> None:
     lut = np.frombuffer(Player(make_clip()).lut, np.uint8).reshape(256, 3)
-    np.testing.assert_allclose(lut / 255, figures.HEAT(np.arange(256))[:, :3], atol=0.5 / 255)
+    np.testing.assert_allclose(lut / 255, HEAT(np.arange(256))[:, :3], atol=0.5 / 255)

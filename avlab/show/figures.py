@@ -2,8 +2,8 @@
 
 Conventions
 -----------
-Colours are those of `avlab.show.style`; a pair is a thin grey line, truth is a contour, a prediction is a fill, and lets
-the frame through where it is low. Axes carry units (s, Hz, dB); a title says the finding. Each figure carries an
+Colours are those of `avlab.show.style`; a pair is a thin grey line, truth is a contour, a prediction is a fill through
+which the frame shows where it is low. Axes carry units (s, Hz, dB); a title says the finding. Each figure carries an
 alternative text made from its data as its label.
 Shape letters: `B` clips, `N` frames, `H W` pixels, `h w` grid of a map, `F` bands, `T` audio frames.
 """

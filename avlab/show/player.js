@@ -17,7 +17,7 @@ const CSS = `
 
 const LEFT = 54; // room for the names of the frequencies, in pixels
 const bytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-const SHARED = Symbol.for("avlab.sound"); // one AudioContext a page, and at most one player sounding
+const SHARED = Symbol.for("avlab.sound"); // one AudioContext a page, and at most one view sounding: its stop and its model
 
 function make(tag, parent, attributes = {}, text = "") {
   const node = document.createElement(tag);
@@ -35,20 +35,21 @@ function labelled(parent, text, tag, attributes, after = false) {
   return node;
 }
 
-// 16-bit PCM WAV with the plain 44-byte header that the Python side writes -> {channels, rate, samples}
+// 16-bit PCM WAV with the plain 44-byte header that the Python side writes
 function readWav(view) {
-  const channels = view.getUint16(22, true), rate = view.getUint32(24, true), length = view.getUint32(40, true) / 2;
-  const samples = new Float32Array(length);
-  for (let i = 0; i < length; i++) samples[i] = view.getInt16(44 + 2 * i, true) / 32768;
-  return { channels, rate, samples };
+  const channels = view.getUint16(22, true), rate = view.getUint32(24, true), length = view.getUint32(40, true) / 2 / channels;
+  const buffer = new AudioBuffer({ numberOfChannels: channels, sampleRate: rate, length });
+  for (let c = 0; c < channels; c++) {
+    const channel = buffer.getChannelData(c);
+    for (let i = 0; i < length; i++) channel[i] = view.getInt16(44 + 2 * (i * channels + c), true) / 32768;
+  }
+  return buffer;
 }
 
 async function readImage(view, type) {
-  const image = new Image();
-  const url = URL.createObjectURL(new Blob([bytes(view)], { type }));
+  const image = new Image(), url = URL.createObjectURL(new Blob([bytes(view)], { type }));
   image.src = url;
-  await image.decode();
-  URL.revokeObjectURL(url);
+  try { await image.decode(); } finally { URL.revokeObjectURL(url); }
   return image;
 }
 
@@ -75,26 +76,29 @@ function render({ model, el }) {
 
   const lut = bytes(model.get("lut")); // 256 x RGB
   const clips = model.get("clips");
-  let clip, wav, sprite, mel, at = 0, source = null, begun = 0, asked = 0, shown = -1, sent = 0, own = null, frameId = 0;
+  const still = document.createElement("canvas"); // waveform and spectrogram without the cursor: drawn once a size
+  let clip, wav, sprite, mel, at = 0, source = null, begun = 0, shown = -1, sent = 0, own = null, frameId = 0;
+  let asked = 0, wanted = 0; // count what was asked to play and to load: a late answer to an earlier question is dropped
 
   const now = () => {
     if (!source) return at;
     const late = shared.context.outputLatency || 0; // what is heard left the clock this long ago
-    return Math.max(at, at + shared.context.currentTime - begun - late);
+    return at + Math.max(0, shared.context.currentTime - begun - late);
   };
   const tell = (time, force) => { // at most four times a second: each is a message to the kernel
     if (!force && performance.now() - sent < 250) return;
     sent = performance.now();
     own = Math.round(time * 1000) / 1000;
-    model.set("time", own);
-    model.save_changes();
+    put("time", own);
   };
+  const put = (name, value) => { model.set(name, value); model.save_changes(); };
   const frameAt = (time) => Math.min(clip.frames - 1, Math.max(0, Math.floor(time * clip.fps + 1e-6)));
 
   function drawStage(n) {
     const g = stage.getContext("2d"), { width: w, height: h } = clip, W = stage.width, H = stage.height;
     g.imageSmoothingEnabled = false;
-    g.drawImage(sprite, (n % clip.columns) * w, Math.floor(n / clip.columns) * h, w, h, 0, 0, W, H);
+    const [tall, wide] = clip.pitch; // of a tile; the frame is its upper left part
+    g.drawImage(sprite, (n % clip.columns) * wide, Math.floor(n / clip.columns) * tall, w, h, 0, 0, W, H);
     const heat = clip.layers[layer.selectedIndex - 1];
     if (heat) {
       const [rows, columns] = heat.shape, values = bytes(heat.data).subarray(n * rows * columns, (n + 1) * rows * columns);
@@ -124,23 +128,27 @@ function render({ model, el }) {
     for (const [style, width] of [["black", 4], ["white", 1.8]]) { g.strokeStyle = style; g.lineWidth = width; g.stroke(); }
   }
 
-  function drawSound(time) { // waveform above, spectrogram below, on one time axis with a cursor
-    const ratio = devicePixelRatio, g = picture.getContext("2d"), W = picture.width / ratio, H = picture.height / ratio;
+  function fit() { // as many canvas pixels as the page shows, so that text stays sharp; waveform above, spectrogram below
+    still.width = picture.width = Math.max(240, Math.round(picture.clientWidth * devicePixelRatio));
+    still.height = picture.height = Math.round(288 * devicePixelRatio);
+    if (!clip) return;
+    const ratio = devicePixelRatio, g = still.getContext("2d"), W = still.width / ratio, H = still.height / ratio;
     const left = LEFT, split = 46, foot = H - 20;
-    g.setTransform(ratio, 0, 0, ratio, 0, 0);
-    const dark = getComputedStyle(root).color;
-    g.clearRect(0, 0, W, H);
-    g.imageSmoothingEnabled = false;
+    g.scale(ratio, ratio);
     g.fillStyle = "#E07B00";
-    const { samples, channels } = wav, length = samples.length / channels, end = clip.seconds * wav.rate;
-    for (let x = left; x < W; x++) {
-      const from = Math.floor((x - left) / (W - left) * end), to = Math.max(from + 1, Math.floor((x + 1 - left) / (W - left) * end));
+    const channels = Array.from({ length: wav.numberOfChannels }, (_, c) => wav.getChannelData(c));
+    const bins = Array.from({ length: Math.ceil(W - left) }, (_, x) => {
+      const from = Math.floor(x / (W - left) * clip.seconds * wav.sampleRate);
+      const to = Math.max(from + 1, Math.floor((x + 1) / (W - left) * clip.seconds * wav.sampleRate));
       let low = 0, high = 0;
-      for (let i = from * channels; i < Math.min(to, length) * channels; i++) { const v = samples[i]; low = Math.min(low, v); high = Math.max(high, v); }
-      g.fillRect(x, 21 - 20 * high / wav.peak, 1, Math.max(1, 20 * (high - low) / wav.peak));
-    }
+      for (const channel of channels) for (const v of channel.subarray(from, to)) { low = Math.min(low, v); high = Math.max(high, v); }
+      return [low, high];
+    });
+    const peak = bins.flat().reduce((most, v) => Math.max(most, Math.abs(v)), 1e-3);
+    bins.forEach(([low, high], x) => g.fillRect(left + x, 21 - 20 * high / peak, 1, Math.max(1, 20 * (high - low) / peak)));
+    g.imageSmoothingEnabled = false;
     g.drawImage(mel, left, split, W - left, foot - split);
-    g.fillStyle = dark;
+    g.fillStyle = getComputedStyle(root).color;
     g.font = "12px sans-serif";
     g.textAlign = "right";
     g.textBaseline = "middle";
@@ -153,13 +161,16 @@ function render({ model, el }) {
       g.textAlign = t === 0 ? "left" : x > W - 30 ? "right" : "center";
       g.fillText(`${+t.toFixed(2)} s`, x, foot + 5);
     }
-    const x = left + time / clip.seconds * (W - left - 2);
-    for (const [style, width] of [["#000", 4], ["#fff", 2]]) { g.fillStyle = style; g.fillRect(x - width / 2 + 1, 0, width, foot); }
   }
 
-  function fit() { // as many canvas pixels as the page shows, so that text stays sharp and readable
-    picture.width = Math.max(240, Math.round(picture.clientWidth * devicePixelRatio));
-    picture.height = Math.round(288 * devicePixelRatio);
+  function drawSound(time) {
+    const ratio = devicePixelRatio, g = picture.getContext("2d"), W = picture.width / ratio, H = picture.height / ratio;
+    g.setTransform(1, 0, 0, 1, 0, 0);
+    g.clearRect(0, 0, picture.width, picture.height);
+    g.drawImage(still, 0, 0);
+    g.scale(ratio, ratio);
+    const x = LEFT + time / clip.seconds * (W - LEFT - 2);
+    for (const [style, width] of [["#000", 4], ["#fff", 2]]) { g.fillStyle = style; g.fillRect(x - width / 2 + 1, 0, width, H - 20); }
   }
 
   function draw(force = false) {
@@ -182,21 +193,17 @@ function render({ model, el }) {
   function sounding(on) {
     button.textContent = on ? "❚❚ Pause" : "▶ Play";
     button.setAttribute("aria-label", on ? "Pause" : "Play");
-    if (model.get("playing") !== on) { model.set("playing", on); model.save_changes(); }
+    if (on) [shared.stop, shared.model] = [pause, model];
+    else if (shared.stop === pause) shared.stop = shared.model = null;
+    if (model.get("playing") !== on) put("playing", on);
   }
 
   function start(from) { // sound and clock begin together; level as in the clip, never louder
-    const context = shared.context;
-    const buffer = context.createBuffer(wav.channels, wav.samples.length / wav.channels, wav.rate);
-    for (let c = 0; c < wav.channels; c++) {
-      const channel = buffer.getChannelData(c);
-      for (let i = 0; i < channel.length; i++) channel[i] = wav.samples[i * wav.channels + c];
-    }
-    source = context.createBufferSource();
-    source.buffer = buffer;
-    source.connect(context.destination);
+    source = shared.context.createBufferSource();
+    source.buffer = wav;
+    source.connect(shared.context.destination);
     at = from;
-    begun = context.currentTime;
+    begun = shared.context.currentTime;
     source.start(0, from);
   }
 
@@ -224,8 +231,7 @@ function render({ model, el }) {
       note.textContent = "The browser holds back sound until you press Play yourself.";
       return sounding(false);
     }
-    if (shared.stop && shared.stop !== pause) shared.stop();
-    shared.stop = pause;
+    shared.stop?.();
     start(at >= clip.seconds - 1e-3 ? 0 : at);
     sounding(true);
     tick();
@@ -241,6 +247,7 @@ function render({ model, el }) {
   }
 
   function go(time) {
+    if (!clip) return;
     const on = source !== null;
     silence();
     at = Math.min(Math.max(0, time), clip.seconds);
@@ -251,15 +258,21 @@ function render({ model, el }) {
   }
 
   async function load(index) {
-    const wasOn = source !== null;
-    if (wasOn) pause();
-    const next = clips[index], mine = ++asked;
-    const images = await Promise.all([readImage(next.sprite, "image/jpeg"), readImage(next.spectrogram, "image/png")]);
-    if (mine !== asked) return;
+    if (source) pause();
+    const next = clips[index], mine = ++wanted;
+    try {
+      const images = await Promise.all([readImage(next.sprite, "image/jpeg"), readImage(next.spectrogram, "image/png")]);
+      if (mine === wanted) open(index, readWav(next.wav), images);
+    } catch (error) {
+      note.textContent = `This clip cannot be shown: ${error.message}`;
+    }
+  }
+
+  function open(index, sound, images) {
+    if (source) pause(); // the clip before this one was started while this one came
+    clip = clips[index];
+    wav = sound;
     [sprite, mel] = images;
-    clip = next;
-    wav = readWav(clip.wav);
-    wav.peak = wav.samples.reduce((m, v) => Math.max(m, Math.abs(v)), 1e-3);
     stage.width = Math.round(288 * Math.min(1, clip.width / clip.height) * devicePixelRatio);
     stage.height = Math.round(stage.width * clip.height / clip.width);
     stage.style.width = `${stage.width / devicePixelRatio}px`;
@@ -277,9 +290,9 @@ function render({ model, el }) {
     root.dataset.layers = clip.layers.length;
     root.dataset.ready = "true";
     draw(true);
+    tell(at, true);
   }
 
-  const put = (name, value) => { model.set(name, value); model.save_changes(); };
   clips.forEach((one, i) => make("option", choose, { value: i }, one.title));
   choose.parentNode.style.display = clips.length > 1 ? "" : "none";
   loop.checked = model.get("loop");
@@ -291,13 +304,13 @@ function render({ model, el }) {
     const box = picture.getBoundingClientRect(), left = event.clientX - box.left - LEFT;
     go(Math.max(0, left) / (box.width - LEFT) * clip.seconds);
   };
-  choose.onchange = () => { at = 0; put("index", choose.selectedIndex); };
+  choose.onchange = () => { pause(); at = 0; put("index", choose.selectedIndex); };
   layer.onchange = () => { put("layer", layer.value); draw(true); };
   opacity.oninput = () => { draw(true); put("opacity", +opacity.value); };
   truth.onchange = () => { draw(true); put("truth", truth.checked); };
   loop.onchange = () => put("loop", loop.checked);
   root.addEventListener("keydown", (event) => {
-    if (!clip || event.target.tagName === "SELECT" || event.target === opacity || event.ctrlKey || event.metaKey) return;
+    if (!clip || event.target.tagName === "SELECT" || event.target === opacity || event.ctrlKey || event.metaKey || event.altKey) return;
     const pressed = event.target === button || event.target.type === "checkbox"; // space is theirs
     const step = (by) => () => { if (source) pause(); go((frameAt(at) + by + 0.001) / clip.fps); };
     const act = { " ": pressed ? null : () => (source ? pause() : play()), ArrowRight: step(1), ArrowLeft: step(-1),
@@ -306,7 +319,9 @@ function render({ model, el }) {
   });
   const listeners = {
     "change:time": () => { if (clip && model.get("time") !== own) go(model.get("time")); },
-    "change:playing": () => { if (model.get("playing") !== (source !== null)) (model.get("playing") ? play() : pause()); },
+    "change:playing": () => { // another view of this player may be the one that sounds: then this one only follows its time
+      if (!model.get("playing")) { if (source) pause(); } else if (shared.model !== model) play();
+    },
     "change:index": () => load(model.get("index")),
     "change:layer": () => { layer.value = model.get("layer"); draw(true); },
     "change:opacity": () => { opacity.value = model.get("opacity"); draw(true); },
@@ -317,13 +332,14 @@ function render({ model, el }) {
   const sized = new ResizeObserver(() => { fit(); draw(); });
   sized.observe(picture);
   at = model.get("time");
-  load(model.get("index")).catch((error) => { note.textContent = `This clip cannot be shown: ${error.message}`; });
+  load(model.get("index"));
   return () => { // the cell was cleared or run again: no sound may go on
     silence();
     asked++;
+    wanted++;
     cancelAnimationFrame(frameId);
     sized.disconnect();
-    if (shared.stop === pause) shared.stop = null;
+    if (shared.stop === pause) shared.stop = shared.model = null;
     for (const [name, listener] of Object.entries(listeners)) model.off(name, listener);
   };
 }
