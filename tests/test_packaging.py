@@ -1,0 +1,160 @@
+"""The house as a whole: pins that agree, tables that tell the truth, commands of the README that exist and run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import click
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from avlab.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def pins(lines: list[str]) -> dict[str, str]:
+    found = (re.fullmatch(r"\s*(?:- )?([\w.-]+)==([\w.+!-]+)\s*", line) for line in lines)
+    return {canonicalize_name(m[1]): m[2] for m in found if m}
+
+
+CONSTRAINTS = pins((ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
+ENVIRONMENT = (ROOT / "environment.yml").read_text(encoding="utf-8")
+
+
+def test_constraints_pin_everything_within_the_ranges_of_the_project():
+    extras = [item for items in PROJECT["optional-dependencies"].values() for item in items]
+    for line in PROJECT["dependencies"] + extras:
+        wanted = Requirement(line)
+        assert canonicalize_name(wanted.name) in CONSTRAINTS, f"{wanted.name} is not pinned in constraints.txt"
+        assert CONSTRAINTS[canonicalize_name(wanted.name)] in wanted.specifier, f"the pin of {wanted} is out of range"
+    assert CONSTRAINTS["torch"] == "2.13.0"
+
+
+def test_constraints_name_versions_only():
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        assert not line or line.startswith("#") or pins([line]), f"{line!r} is no plain pin"
+
+
+def test_the_conda_environment_agrees_with_the_constraints():
+    listed = pins(ENVIRONMENT.splitlines())
+    wanted = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    assert set(listed) == wanted, "environment.yml lists other packages than pyproject.toml"
+    assert listed == {name: CONSTRAINTS[name] for name in listed}
+    assert "-c constraints.txt" in ENVIRONMENT
+    assert "conda-forge" in ENVIRONMENT
+    assert "pytorch\n" not in ENVIRONMENT, "the conda channel of PyTorch is dead"
+
+
+def test_every_direct_import_is_a_declared_dependency():
+    names = {"cv2": "opencv-python-headless", "PIL": "pillow", "sklearn": "scikit-learn", "IPython": "jupyterlab"}
+    given = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    # these come with a declared package by that package's own contract
+    given |= {"avlab", "traitlets", "jupyter-core", "nbclient", "scipy"}
+    for path in sorted((ROOT / "avlab").rglob("*.py")):
+        for name in re.findall(r"^\s*(?:import|from) (\w+)", path.read_text(encoding="utf-8"), flags=re.M):
+            known = name in sys.stdlib_module_names or canonicalize_name(names.get(name, name)) in given
+            assert known, f"{path.name} imports {name}, which pyproject.toml does not declare"
+
+
+def table(head: str) -> list[list[str]]:
+    rows = README.split(head, 1)[1].split("\n\n", 1)[0].strip().splitlines()[1:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows if row.startswith("|")]
+
+
+def test_the_table_of_modules_is_what_is_on_disk():
+    told = {row[0].strip("`") for row in table("| module | what it holds |\n")}
+    found = {f"avlab.{path.stem}" for path in (ROOT / "avlab").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert told == found - {"avlab.__init__", "avlab.__pycache__"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "notebooks/README.md"])
+def test_the_table_of_lessons_is_what_is_on_disk(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    told = {Path(link).name for link in re.findall(r"\]\(([\w/]+\.ipynb)\)", text)}
+    assert told == {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+
+
+def test_links_and_pictures_of_the_pages_exist():
+    for page in ("README.md", "CONTRIBUTING.md", "notebooks/README.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for link in re.findall(r"\]\(([^)#]+)\)", text):
+            if not link.startswith("http"):
+                assert ((ROOT / page).parent / link).exists(), f"{page} links to {link}, which is not there"
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.S)
+    inline = [c for c in re.findall(r"`([^`\n]+)`", README) if c.split()[0] in ("avlab", "make") and len(c.split()) > 1]
+    return [line.split("#")[0].strip() for block in blocks for line in block.splitlines() if line.strip()] + inline
+
+
+def test_there_are_commands_to_check():
+    assert len(commands()) >= 8
+
+
+@pytest.mark.parametrize("command", sorted({c for c in commands() if c.startswith("avlab")}))
+def test_commands_of_the_readme_are_understood(command, monkeypatch, tmp_path):
+    """Each is parsed as written; that each verb then does its work is tested in test_cli.py."""
+    words = [str(ROOT / word) if word == "data/clips" else word for word in shlex.split(command)[1:]]
+    context, group = click.Context(main), main
+    while isinstance(group, click.Group):
+        name, group, words = group.resolve_command(context, words)
+        assert group is not None, f"avlab has no verb {name}"
+        context = click.Context(group)
+    group.make_context(group.name, list(words))
+
+
+@pytest.mark.parametrize("command", sorted({c for c in commands() if c.startswith("make")}))
+def test_verbs_of_make_exist(command):
+    verb = command.split()[1]
+    told = subprocess.run(["make", "--dry-run", "--always-make", verb], cwd=ROOT, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+
+
+def test_python_of_the_readme_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "12 files used" in done.stdout
+
+
+@pytest.mark.timeout(180)
+def test_make_lab_serves_the_first_lesson():
+    if not (ROOT / ".venv" / ".installed").exists():
+        pytest.skip("this environment was not made by make: `make setup` first")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    started = time.monotonic()
+    server = subprocess.Popen(
+        ["make", "lab", f"PORT={port}", "BROWSER=none"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        lines = iter(server.stdout.readline, "")
+        address = next(line.split()[-1] for line in lines if f"127.0.0.1:{port}/lab" in line and "token=" in line)
+        assert time.monotonic() - started < 60, "a second `make lab` takes seconds, not minutes"
+        token = address.rpartition("token=")[2]
+        page = f"http://127.0.0.1:{port}/api/contents/notebooks/00_start_here.ipynb?content=0&token={token}"
+        with urllib.request.urlopen(page, timeout=20) as reply:
+            assert json.load(reply)["name"] == "00_start_here.ipynb"
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(page.split("&token")[0], timeout=20)
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(30)
+        server.stdout.close()
