@@ -11,7 +11,18 @@ import click
 from avlab.start import PROFILES
 
 PROFILE = click.option("--profile", type=click.Choice(PROFILES), default="quick", show_default=True)
-CLIPS = click.option("--clips", type=click.Path(exists=True, file_okay=False), help="Your own clips, a folder.")
+
+
+class _Clips(click.Path):
+    """A word that lessons know, or a path that exists."""
+
+    def convert(self, value: str, parameter: click.Parameter | None, context: click.Context | None) -> str:
+        return value if value in ("world", "samples") else super().convert(value, parameter, context)
+
+
+CLIPS = click.option(
+    "--clips", type=_Clips(exists=True, resolve_path=True), help='"world", "samples", or your own: a folder or file.'
+)
 
 
 @click.group()
@@ -129,15 +140,17 @@ def world() -> None:
 @world.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--clips", type=click.IntRange(1, 100_000), default=20, show_default=True)
-@click.option("--level", default="L1", show_default=True)
+@click.option("--level", default="L1", show_default=True, help="How hard it is; an unknown one lists them.")
+@click.option("--size", type=click.IntRange(1), default=64, show_default=True, help="Pixels a side.")
+@click.option("--seconds", type=click.FloatRange(0), default=2.0, show_default=True, help="Length of a clip.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-def export(folder: Path, clips: int, level: str, seed: int) -> None:
+def export(folder: Path, clips: int, level: str, size: int, seconds: float, seed: int) -> None:
     """Write clips of the world as mp4 files, with their truth as JSON beside them."""
     from avlab import world as worlds
 
     try:
-        worlds.export(folder, clips=clips, level=level, seed=seed)
-    except ValueError as error:
+        worlds.export(folder, clips=clips, level=level, size=size, seconds=seconds, seed=seed)
+    except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"{clips} clips in {folder}")
 

@@ -34,7 +34,7 @@ FEWEST_TRIALS = 50  # below it an interval around chance is too wide to say anyt
 class Lab:
     """The settings of a lesson's run and what it found; made by `start`.
 
-    `device` is a torch device, `profile` "quick" or "full", `clips` "world" or a folder of media files. `outcomes`,
+    `device` is a torch device, `profile` "quick" or "full", `clips` "world", "samples" or a path. `outcomes`,
     `expectations` and `controls` hold what was stated so far, by name (stating it again replaces it).
     """
 
@@ -114,6 +114,8 @@ class Lab:
         """
         number, chance = _number(name, value), _number(name, chance)
         if tolerance is None:
+            if n is not None and n < 1:
+                raise ValueError(f"control {name!r}: n = {n} trials are none; n is their number")
             if not 0 < chance < 1:
                 raise ValueError(f"control {name!r}: chance {chance:g} is no probability; give tolerance= in its unit")
             trials = n if n is not None else round(1 / chance)
@@ -197,8 +199,11 @@ def _device(name: str) -> torch.device:
 def _threads() -> int:
     import psutil
 
-    if "AVLAB_THREADS" in os.environ:
-        return max(1, int(os.environ["AVLAB_THREADS"]))
+    asked = os.environ.get("AVLAB_THREADS")
+    if asked is not None:
+        if not asked.isdecimal() or int(asked) < 1:
+            raise ValueError(f"AVLAB_THREADS={asked!r} must be a whole number of 1 or more: set it so, or not at all")
+        return int(asked)
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):  # Linux: the cores that this process may use, in a container for example
         cores = min(cores, len(os.sched_getaffinity(0)))

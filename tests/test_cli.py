@@ -17,6 +17,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from avlab import __version__
 from avlab.cli import main
 from avlab.course import doctor
+from avlab.media import probe
 
 
 @pytest.fixture
@@ -27,9 +28,9 @@ def project(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def write(project: Path, name: str, *cells: str) -> None:
-    parameters = new_code_cell('profile = "quick"\nseed = 0', metadata={"tags": ["parameters"]})
-    book = new_notebook(cells=[parameters, *map(new_code_cell, cells)])
+def write(project: Path, name: str, *cells: str, parameters: str = 'profile = "quick"\nseed = 0') -> None:
+    first = new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    book = new_notebook(cells=[first, *map(new_code_cell, cells)])
     nbformat.write(book, project / "notebooks" / f"{name}.ipynb")
 
 
@@ -67,7 +68,10 @@ def test_run_exits_with_0_or_1_and_leaves_results_and_pages(project):
         (["run", "--clips", "nowhere"], "'nowhere' does not exist"),
         (["run", "01", "--clips", "."], "sets no 'clips'"),
         (["calibrate", "01", "--seeds", "2"], "2 is not in the range"),
-        (["world", "export", "mine", "--level", "L77"], "L77"),
+        (["world", "export", "mine", "--level", "L77"], "level='L77' is not one of L0, L1"),
+        (["world", "export", "mine", "--size", "7"], "size=7 must lie between"),
+        (["world", "export", "pyproject.toml"], "is a file"),
+        (["world", "export", "pyproject.toml/mine"], "pyproject.toml"),
         (["lab", "--port", "0"], "0 is not in the range"),
     ],
 )
@@ -77,6 +81,16 @@ def test_what_cannot_be_done_is_said_without_a_traceback(project, words, message
     assert done.exit_code != 0
     assert message in done.output
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("clips", ["own", "own/a.mp4", "samples"])
+def test_run_gives_a_lesson_a_word_or_an_absolute_path(project, clips):
+    (project / "own").mkdir()
+    (project / "own" / "a.mp4").touch()
+    wanted = clips if clips == "samples" else str(project / clips)
+    write(project, "01_good", f"assert clips == {wanted!r}, clips", parameters='profile = seed = clips = ""')
+    done = call("run", "01", "--clips", clips)
+    assert done.exit_code == 0, done.output
 
 
 def test_check_prints_each_violation_and_counts_them(project):
@@ -121,8 +135,11 @@ def test_interrupted_run_ends_its_kernels_and_keeps_what_was_done(project):
 
 
 def test_world_export_writes_clips_and_their_truth(project):
-    done = call("world", "export", "mine", "--clips", "2", "--level", "L0", "--seed", "5")
+    done = call("world", "export", "mine", "--clips", "2", "--level", "L0", "--size", "32", "--seconds", "1")
     assert done.exit_code == 0, done.output
+    info = probe(next((project / "mine").glob("*.mp4")))
+    assert (info.width, info.height) == (32, 32)
+    assert info.seconds == pytest.approx(1, abs=0.1)
     assert len(list((project / "mine").glob("*.mp4"))) == 2
     assert len(list((project / "mine").glob("*.json"))) == 2
 

@@ -283,6 +283,29 @@ def test_cache_drops_what_was_unused_for_longest(tmp_path, good, monkeypatch):
     assert calls == ["good.avi", "good.mkv"]
 
 
+def test_eviction_bears_stray_files_and_what_another_process_drops(tmp_path, good, monkeypatch):
+    (tmp_path / "clips" / "entry").mkdir(parents=True)
+    (tmp_path / "clips" / ".DS_Store").touch()
+    original = Path.stat
+
+    def dropped(path, **given):
+        if path.name == "entry":
+            raise FileNotFoundError(path)
+        return original(path, **given)
+
+    monkeypatch.setattr(Path, "stat", dropped)
+    assert len(scan(good / "good.mp4", window=1.0, size=8, cache=tmp_path, cache_bytes=0).clips) == 2
+    assert [path.name for path in (tmp_path / "clips").iterdir() if path.name not in (".DS_Store", "entry")] == []
+
+
+def test_the_cache_is_the_projects_wherever_the_kernel_runs(tmp_path, good, monkeypatch):
+    monkeypatch.delenv("AVLAB_CACHE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(folder, "CACHE", tmp_path / "of" / "project")
+    scan(good / "good.mp4", window=1.0, size=8)
+    assert [path.name for path in tmp_path.iterdir()] == ["of"]
+
+
 @pytest.mark.parametrize("moment", ["np.save", "os.replace"])
 def test_a_killed_run_leaves_no_half_entry(tmp_path, good, moment):
     cache = tmp_path / "cache"

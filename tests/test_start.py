@@ -70,6 +70,9 @@ def test_threads_follow_the_runner_then_ci(monkeypatch):
     monkeypatch.setenv("AVLAB_THREADS", "3")
     avlab.start("00_demo", device="cpu")
     assert torch.get_num_threads() == 3
+    monkeypatch.setenv("AVLAB_THREADS", "many")
+    with pytest.raises(ValueError, match="AVLAB_THREADS='many'"):
+        avlab.start("00_demo", device="cpu")
     torch.set_num_threads(before)
 
 
@@ -120,6 +123,7 @@ def test_control_with_a_tolerance_in_its_own_unit(lab):
         ({"chance": 0.1}, "n="),
         ({"chance": 4.85}, "tolerance="),
         ({"chance": 0.5, "n": 3}, "no value could fail"),
+        ({"chance": 0.5, "n": 0}, "n = 0 trials are none"),
     ],
 )
 def test_a_control_that_could_not_fail_is_refused(lab, setting, message):

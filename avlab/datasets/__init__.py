@@ -1,0 +1,1 @@
+"""Where clips come from: `folder` (your own), `lesson` (one form for all), `pairs` (batches), `vggss` (boxes)."""

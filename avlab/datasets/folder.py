@@ -20,6 +20,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,7 @@ VIDEO_ENDINGS = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .vob .
 SOUND_ENDINGS = ".wav .w64 .flac .ogg .oga .opus .mp3 .m4a .aac .aif .aiff .caf .au .ac3"
 ENDINGS = frozenset(f"{VIDEO_ENDINGS} {SOUND_ENDINGS}".split())
 VERSION = 1  # of the cache: raise it when decoding changes
+CACHE = Path(__file__).parents[2] / "data" / "cache"  # of the project, wherever the command or the kernel runs
 CACHE_BYTES = 4 * 2**30
 MAX_LABELS_BYTES = 16 * 2**20
 
@@ -103,8 +105,8 @@ def scan(
     `window=None` makes one clip a file. All clips get two `channels`, so that they stack; None keeps the file's.
     `size` in pixels, `fps`, `sample_rate`, `fit`, `max_seconds` and `deadline_seconds` as `avlab.media.decode` has
     them. `labels` is a CSV file with the columns `file`, `label` and, if wanted, `caption`; `file` is a path below the
-    folder, or the bare name of any number of files. `cache` is a folder (None: `AVLAB_CACHE`, or `data/cache` where
-    the command runs), kept below `cache_bytes` by dropping what was unused for longest. `progress` shows a bar.
+    folder, or the bare name of any number of files. `cache` is a folder (None: `AVLAB_CACHE`, or the project's
+    `data/cache`), kept below `cache_bytes` by dropping what was unused for longest. `progress` shows a bar.
 
     Raises `ValueError` for a setting that is none and for a CSV that cannot be used, naming its line.
 
@@ -132,7 +134,7 @@ def scan(
     known = _labels(Path(labels)) if labels is not None else {}
     settings = {"size": size, "fps": fps, "sample_rate": sample_rate, "channels": channels, "fit": fit}
     settings |= {"max_seconds": max_seconds, "deadline_seconds": deadline_seconds}
-    store = Path(cache or os.environ.get("AVLAB_CACHE") or Path("data") / "cache") / "clips"
+    store = Path(cache or os.environ.get("AVLAB_CACHE") or CACHE) / "clips"
     labelled = set()
     for path, name in tqdm(files.items(), unit="file", disable=not progress):
         key = name if name in known else path.name
@@ -287,12 +289,14 @@ def _evict(store: Path, cache_bytes: int) -> None:
         return
     entries = []
     for entry in store.iterdir():
-        if entry.name.startswith(".part-"):
-            if time.time() - entry.stat().st_mtime > 3600:
-                shutil.rmtree(entry, ignore_errors=True)
-        else:
-            size = sum(file.stat().st_size for file in entry.iterdir())
-            entries.append((entry.stat().st_mtime_ns, size, entry))
+        with suppress(OSError):  # no folder, or another process has dropped it meanwhile
+            facts = entry.stat()
+            if entry.name.startswith(".part-"):
+                if time.time() - facts.st_mtime > 3600:
+                    shutil.rmtree(entry, ignore_errors=True)
+            else:
+                size = sum(file.stat().st_size for file in entry.iterdir())
+                entries.append((facts.st_mtime_ns, size, entry))
     total = sum(size for _, size, _ in entries)
     for _, size, entry in sorted(entries):
         if total <= cache_bytes:

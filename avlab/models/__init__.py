@@ -1,0 +1,1 @@
+"""What turns sound and picture into embeddings: `audio`, `visual`, `projector`, and `localizer` for where it sounds."""
