@@ -39,6 +39,22 @@ def test_controls_are_what_was_given_and_labelled() -> None:
     assert explore(lambda a_b: draw(a_b), a_b=(1, 4)).controls["a_b"].description == "a b"
 
 
+def test_a_slider_rests_on_one_of_its_steps() -> None:
+    assert explore(draw, height=(0, 10, 4)).rest == {"height": 4}
+    assert explore(draw, slope=(0.0, 1.0, 0.4)).rest == {"slope": 0.4}
+
+
+def test_small_multiples_keep_the_picture_and_lose_what_could_not_be_read() -> None:
+    from avlab.show.figures import draw_heat
+
+    figure = draw_heat(np.full((8, 8, 3), 90, np.uint8), np.eye(4), title="a title far too long to be read when small")
+    size = figure.get_size_inches()
+    small = module._small(figure, "shift = 2")
+    assert [axes.get_label() for axes in figure.axes] == [""]  # the colour bar is gone
+    assert figure.axes[0].get_title("left") == ""
+    assert small.size == pytest.approx(tuple(50 * size), abs=1)
+
+
 def test_start_sets_the_state_at_rest() -> None:
     one = explore(draw, height=(1, 9), shape=["line", "curve"], start={"height": 7, "shape": "curve"})
     assert one.rest == {"height": 7, "shape": "curve"}
@@ -144,6 +160,9 @@ def test_live_lists_explorers_in_order_until_they_are_gone() -> None:
         ({"height": "high"}, "control 'height' must be"),
         ({"height": []}, "control 'height' must be"),
         ({"height": (1, 2, 3, 4)}, "control 'height' must be"),
+        ({"height": (1, 9, 0)}, "control 'height' must be"),
+        ({"height": (1, 9), "start": {"depth": 3}}, r"start names \['depth'\], which are none of the controls"),
+        ({"height": (1, 9), "start": {"height": 12}}, r"start height=12 lies outside of its control \(1, 9\)"),
         ({"width": (1, 2)}, r"controls without a parameter: \['width'\]"),
         ({}, "at least one control"),
     ],

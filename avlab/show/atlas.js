@@ -64,7 +64,7 @@ function render({ model, el }) {
   const label = (p) => `${isSound(p) ? "sound" : "sight"} of ${names[clipOf(p)]}`;
   map.width = W; map.height = H;
   frame.width = frame.height = 176;
-  let hover = -1, heard = -1, source = null, hearing = false, thumbs = null;
+  let hover = -1, source = null, hearing = false, thumbs = null, asked = 0;
 
   const span = [0, 1].map((axis) => { // equal scale on both axes
     let low = Infinity, high = -Infinity;
@@ -103,6 +103,7 @@ function render({ model, el }) {
   }
 
   function tell(p) { // the point's frame, and its place among the answers to its other half
+    if (p < 0 || !thumbs) return;
     const { columns, side: s } = model.get("sheet"), clip = clipOf(p);
     const other = isSound(p) ? p + pairs : p - pairs, rank = near[p].indexOf(other);
     frame.getContext("2d").drawImage(thumbs, (clip % columns) * s, Math.floor(clip / columns) * s, s, s, 0, 0, 176, 176);
@@ -115,11 +116,11 @@ function render({ model, el }) {
   }
 
   async function play(p) {
+    const mine = ++asked;
     shared.context ??= new AudioContext();
     await Promise.race([shared.context.resume(), new Promise((done) => setTimeout(done, 1500))]);
-    if (shared.context.state !== "running") return;
-    if (shared.stop !== hush) shared.stop?.();
-    hush();
+    if (mine !== asked || shared.context.state !== "running") return;
+    shared.stop?.();
     shared.stop = hush;
     const [from, to] = [offsets[clipOf(p)], offsets[clipOf(p) + 1]], buffer = shared.context.createBuffer(1, to - from, model.get("rate"));
     buffer.getChannelData(0).set(Float32Array.from(sounds.subarray(from, to), (v) => v / 32768));
@@ -127,26 +128,23 @@ function render({ model, el }) {
     source.buffer = buffer;
     source.connect(shared.context.destination);
     source.start();
-    root.dataset.heard = heard = clipOf(p);
+    root.dataset.heard = clipOf(p);
   }
-  function hush() { source?.stop(); source = null; }
+  function hush() { asked++; source?.stop(); source = null; }
 
   function choose(p, sounding) {
+    hover = p;
     model.set("selected", p);
     model.save_changes();
-    hover = p;
-    draw();
-    if (p < 0) { said.textContent = "Nothing chosen."; return; }
-    tell(p);
-    if (sounding) play(p);
+    changed();
+    if (p >= 0 && sounding) play(p);
   }
   function look(p) {
     if (p === hover) return;
     hover = p;
     draw();
-    if (p < 0 || !thumbs) return;
     tell(p);
-    if (hearing) play(p);
+    if (p >= 0 && hearing) play(p);
   }
   function under(event) {
     const box = map.getBoundingClientRect(), x = (event.clientX - box.left) * W / box.width, y = (event.clientY - box.top) * H / box.height;
@@ -184,11 +182,16 @@ function render({ model, el }) {
   swatch((g) => { g.fillStyle = PAIR; g.fillRect(1, 10, 20, 2); }, "a pair");
   for (const kind of kinds) swatch((g) => marker(g, kind.marker, 11, 11, 7, kind.color), kind.name);
 
-  const changed = () => draw();
+  function changed() { // chosen here, in another view, or from Python
+    draw();
+    if (model.get("selected") < 0) said.textContent = "Nothing chosen.";
+    else tell(model.get("selected"));
+  }
   model.on("change:selected", changed);
   const sheet = model.get("thumbs"), url = URL.createObjectURL(new Blob([new Uint8Array(sheet.buffer, sheet.byteOffset, sheet.byteLength)]));
   const image = new Image();
-  image.onload = () => { thumbs = image; URL.revokeObjectURL(url); root.dataset.ready = "true"; };
+  image.onload = () => { thumbs = image; URL.revokeObjectURL(url); root.dataset.ready = "true"; tell(model.get("selected")); };
+  image.onerror = () => { said.textContent = "The frames of these clips cannot be shown."; };
   image.src = url;
   draw();
   return () => { hush(); if (shared.stop === hush) shared.stop = null; model.off("change:selected", changed); };

@@ -61,12 +61,13 @@ def _control(name: str, given: Any) -> ipywidgets.ValueWidget:
     if isinstance(given, list) and given:
         return ipywidgets.Dropdown(options=given, value=given[0], **looks)
     numbers = isinstance(given, tuple) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in given)
-    if not numbers or len(given) not in (2, 3) or not given[0] < given[1]:
+    if not numbers or len(given) not in (2, 3) or not given[0] < given[1] or not (*given, 1)[2] > 0:
         raise ValueError(f"control {name!r} must be (min, max), (min, max, step), a list of options or a bool, "
                          f"got {given!r}")  # fmt: skip
     if all(isinstance(v, int) for v in given):
         low, high, step = (*given, 1)[:3]
-        return ipywidgets.IntSlider((low + high) // 2, low, high, step, continuous_update=False, **looks)
+        middle = low + (high - low) // (2 * step) * step  # on a step, as the sliders of a browser are
+        return ipywidgets.IntSlider(middle, low, high, step, continuous_update=False, **looks)
     low, high, step = (*given, (given[1] - given[0]) / 20)[:3]
     middle = low + round((high - low) / 2 / step) * step
     return ipywidgets.FloatSlider(middle, min=low, max=high, step=step, continuous_update=False, readout_format=".3g",
@@ -86,6 +87,8 @@ class Explorer(ipywidgets.VBox):
         self.controls = {key: _control(key, given) for key, given in controls.items()}
         for key, value in start.items():
             self.controls[key].value = value
+            if self.controls[key].value != value:  # a slider would keep to its ends without a word
+                raise ValueError(f"start {key}={value!r} lies outside of its control {controls[key]!r}")
         self.rest = self.state
         self.image = ipywidgets.HTML("")  # not `ipywidgets.Image`: that one has no alternative text
         self.hint = ipywidgets.HTML("")
@@ -215,6 +218,8 @@ def explore(
         if unknown or missing:
             raise ValueError(f"draw takes {[p.name for p in parameters]}; controls without a parameter: "
                              f"{sorted(unknown)}, parameters without a control: {sorted(missing)}")  # fmt: skip
+    if unknown := set(start or {}) - set(controls):
+        raise ValueError(f"start names {sorted(unknown)}, which are none of the controls {list(controls)}")
     if not controls:
         raise ValueError("an explorer needs at least one control, for example size=(1, 9)")
     if name is None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
+import chromium  # beside this file: pytest puts the folder of a conftest on the path
 import pytest
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
@@ -19,25 +18,17 @@ BENIGN = (
 )
 
 
-def _executable(playwright: Any) -> str | None:
-    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
-        if found := shutil.which(name):
-            return found
-    own = playwright.chromium.executable_path
-    return own if Path(own).exists() else None
-
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     sync = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[dev]' brings Playwright")
+    path = chromium.find()
+    if path is None:
+        said = "NO CHROMIUM: the player, the atlas and JupyterLab are NOT tested (python tests/browser/chromium.py)"
+        if os.environ.get("CI", "").lower() in ("1", "true"):
+            pytest.fail(said)
+        warnings.warn(said, stacklevel=1)
+        pytest.skip(said)
     with sync.sync_playwright() as playwright:
-        path = _executable(playwright)
-        if path is None:
-            said = "NO CHROMIUM: the player, the atlas and JupyterLab are NOT tested (apt install chromium, or playwright install chromium)"  # noqa: E501
-            if os.environ.get("CI", "").lower() in ("1", "true"):
-                pytest.fail(said)
-            warnings.warn(said, stacklevel=1)
-            pytest.skip(said)
         running = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield running
         running.close()

@@ -21,7 +21,7 @@ import pytest
 pytestmark = [pytest.mark.browser, pytest.mark.notebook]
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LESSONS = sorted(path.name for path in NOTEBOOKS.glob("0[01]_*.ipynb"))
-RUN_SECONDS = 240
+RUN_SECONDS = 420  # for all cells of a notebook: machines of a CI are slow
 
 SCRATCH = [
     """import numpy as np
@@ -95,6 +95,16 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
             server.wait()
 
 
+def running(page: Any) -> str:
+    """Which cell had not ended: the first one with code and without a number."""
+    cells = page.evaluate("jupyterapp.shell.currentWidget.content.model.toJSON().cells")
+    for place, cell in enumerate(cells):
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code" and source.strip() and not cell["execution_count"]:
+            return f"cell {place} was running or never ran:\n{source}"
+    return "every cell has ended"
+
+
 def bring(page: Any, selector: str, cells: int) -> bool:
     """Scroll through the notebook (far cells are not in the page) until something matches; whether it was found."""
     for place in range(cells):
@@ -118,8 +128,11 @@ def test_lesson_in_jupyterlab(name: str, lab: tuple[str, str], watch: Any, wait:
                            timeout=60_000)  # fmt: skip
     page.evaluate("() => { window.ran = null; jupyterapp.commands.execute('notebook:run-all-cells')"
                   ".then(() => { window.ran = 'done'; }, (error) => { window.ran = String(error); }); }")  # fmt: skip
-    wait(page, lambda: page.evaluate("window.ran") is not None, f"all cells of {name} to run", RUN_SECONDS)
-    assert page.evaluate("window.ran") == "done"
+    try:
+        wait(page, lambda: page.evaluate("window.ran") is not None, "all cells to run", RUN_SECONDS)
+    except AssertionError:
+        pytest.fail(f"{name} did not run within {RUN_SECONDS} s; {running(page)}")
+    assert page.evaluate("window.ran") == "done", running(page)
     cells = page.evaluate("jupyterapp.shell.currentWidget.content.model.toJSON().cells")
     code = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
     outputs = [output for cell in code for output in cell["outputs"]]
@@ -138,15 +151,17 @@ def test_lesson_in_jupyterlab(name: str, lab: tuple[str, str], watch: Any, wait:
     assert sound() != before, "the cursor did not move"
     player.locator(".play").click()
     heated = '.avlab-player[data-ready]:not([data-layers="0"])'
-    assert bring(page, heated, len(cells)), "no player has a heatmap"
-    player = page.locator(heated).first
-    stage = lambda: player.locator(".stage").evaluate("(c) => c.toDataURL()")  # noqa: E731
-    opacity = "(o, v) => { o.value = v; o.dispatchEvent(new Event('input')); }"
-    player.locator(".layer").select_option(index=1)
-    player.locator(".opacity").evaluate(opacity, 1)
-    drawn = stage()
-    player.locator(".opacity").evaluate(opacity, 0)
-    assert stage() != drawn, "no heat was drawn"
+    if bring(page, heated, len(cells)):
+        player = page.locator(heated).first
+        stage = lambda: player.locator(".stage").evaluate("(c) => c.toDataURL()")  # noqa: E731
+        opacity = "(o, v) => { o.value = v; o.dispatchEvent(new Event('input')); }"
+        player.locator(".layer").select_option(index=1)
+        player.locator(".opacity").evaluate(opacity, 1)
+        drawn = stage()
+        player.locator(".opacity").evaluate(opacity, 0)
+        assert stage() != drawn, "no heat was drawn"
+    else:
+        assert name.startswith("00_"), "no player has a heatmap"  # its players ask before any heat is known
     if shots:
         page.screenshot(path=f"{shots}/{name}-heat.png")
 

@@ -137,6 +137,65 @@ def test_nothing_plays_by_itself(player_page):
     assert seconds(page) == 0
 
 
+def test_a_clip_chosen_while_playing_begins_at_its_start(player_page, wait):
+    page = player_page.page
+    page.click(".play")
+    wait(page, lambda: seconds(page) > 0.5, "time to advance")
+    page.select_option(".clip", index=1)
+    page.click(".play")  # while the new clip is still being decoded: it must come all the same
+    page.wait_for_selector(".stage[aria-label^=other]")
+    assert seconds(page) < 0.4
+
+
+def test_frames_of_a_size_that_is_no_multiple_of_8_do_not_bleed(tmp_path, watch):
+    frames = np.zeros((5, 29, 37, 3), np.uint8)
+    frames[0], frames[1] = (250, 250, 250), (5, 5, 5)  # neighbours in the sprite
+    odd = Clip(frames, np.zeros((1, 8000), np.float32), fps=5, sample_rate=8000, label="odd")
+    watched = watch()
+    page = watched.page
+    page.goto(Player(odd).to_html(tmp_path / "odd.html").as_uri())
+    page.wait_for_selector(".avlab-player[data-ready]")
+    for x, y in ((0, 0), (0.999, 0), (0, 0.999), (0.999, 0.999)):
+        assert min(pixel(page, x, y)) >= 247
+    page.focus(".avlab-player")
+    page.keyboard.press("ArrowRight")
+    for x, y in ((0, 0), (0.999, 0), (0, 0.999), (0.999, 0.999)):
+        assert max(pixel(page, x, y)) <= 8
+    assert watched.errors == []
+
+
+def test_two_views_of_one_player_follow_each_other_and_one_sounds(tmp_path, watch, wait):
+    path = Player(clip("tone")).to_html(tmp_path / "views.html")
+    once = 'render({ model, el: document.getElementById("widget") });'
+    page = path.read_text()
+    assert once in page
+    path.write_text(page.replace(once, once + once.replace('document.getElementById("widget")', "document.body")))
+    watched = watch()
+    page = watched.page
+    page.goto(path.as_uri())
+    wait(page, lambda: page.locator(".avlab-player[data-ready]").count() == 2, "both views")
+    first, second = (page.locator(".avlab-player").nth(i) for i in range(2))
+    first.locator(".play").click()
+    wait(page, lambda: float(second.get_attribute("data-time")) > 0.6, "the other view to follow")
+    assert [view.locator(".play").get_attribute("aria-label") for view in (first, second)] == ["Pause", "Play"]
+    second.locator(".play").click()
+    page.wait_for_timeout(400)
+    assert [view.locator(".play").get_attribute("aria-label") for view in (first, second)] == ["Play", "Pause"]
+    assert watched.errors == []
+
+
+def test_a_clip_that_cannot_be_shown_says_so(tmp_path, watch):
+    broken = Player([clip("good"), clip("bad")])
+    broken.clips = [broken.clips[0], broken.clips[1] | {"sprite": b"no picture"}]
+    watched = watch()
+    page = watched.page
+    page.goto(broken.to_html(tmp_path / "broken.html").as_uri())
+    page.wait_for_selector(".avlab-player[data-ready]")
+    page.select_option(".clip", index=1)
+    page.wait_for_selector("text=This clip cannot be shown")
+    assert watched.errors == []  # said on the page, not lost in the console
+
+
 def test_every_control_is_named(player_page):
     page = player_page.page
     nameless = page.evaluate(
