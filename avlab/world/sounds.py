@@ -80,7 +80,7 @@ def struck(
         x = 2 * f * CONTACT * strength**-0.2
         push = np.abs(np.cos(np.pi * x / 2) / np.where(np.abs(1 - x**2) < 1e-6, 1e-6, 1 - x**2))
         gains = strength * np.minimum(push, 1.0) / np.arange(1, len(f) + 1) ** 0.5
-        audible = min(len(out) - first, int(np.ceil(6.9 / decay.min() * sample_rate)))  # to -60 dB
+        audible = min(len(out) - first, int(np.ceil(11.5 / decay.min() * sample_rate)))  # to -100 dB
         out[first : first + audible] += ring(poles, gains, audible, sample_rate, first / sample_rate - time)
     return out.astype(np.float32)
 
