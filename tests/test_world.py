@@ -11,6 +11,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
+from scipy.optimize import brentq
+from scipy.special import jn_zeros
 from scipy.stats import kruskal, spearmanr
 
 from avlab.clip import Clip
@@ -18,7 +20,12 @@ from avlab.datasets import folder
 from avlab.world import KINDS, LEVELS, World, drawing, export, scenes, sounds
 
 RATE = 16000
-STRUCK = {"bar": sounds.BAR_RATIOS, "drum": sounds.MEMBRANE_RATIOS}
+BAR_ROOTS = [brentq(lambda x: np.cos(x) - 1 / np.cosh(x), low, low + 1.5) for low in (4, 7, 10.3, 13.4)]
+MEMBRANE_ROOTS = [jn_zeros(0, 2)[0], jn_zeros(1, 1)[0], jn_zeros(2, 1)[0], jn_zeros(0, 2)[1]]
+STRUCK = {  # from the equations of a free bar and of a membrane, not from the code
+    "bar": [(x / BAR_ROOTS[0]) ** 2 for x in BAR_ROOTS],
+    "drum": [x / MEMBRANE_ROOTS[0] for x in MEMBRANE_ROOTS],
+}
 
 
 @pytest.fixture(scope="module")
