@@ -460,7 +460,7 @@ def many() -> list[Clip]:
 @pytest.mark.parametrize(
     ("name", "measure"),
     [
-        ("peak level", lambda c: np.abs(c.waveform).max()),
+        ("loudness", lambda c: np.sqrt((c.waveform**2).mean())),
         ("backdrop", lambda c: c.frames[:, 0, 0].mean()),
         ("red", lambda c: c.truth.factors[0]["colour"][0]),
         ("green", lambda c: c.truth.factors[0]["colour"][1]),

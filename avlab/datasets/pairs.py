@@ -72,7 +72,7 @@ class Pairs:
         `mirror` swaps left and right in half of the pictures, drawn anew in each step: the sound of a mirrored scene
         is the same in one channel. Raises `ValueError` where there are fewer pairs than `size`.
         """
-        per_epoch = len(self) // size
+        per_epoch = len(self) // size if size > 0 else 0
         if per_epoch == 0:
             raise ValueError(f"{len(self)} pairs do not fill one batch of {size}: render more or lower the batch size")
 

@@ -87,8 +87,10 @@ class World:
         frames, owners = draw(things, still, self.fps, self.seconds)
         stems = [voice(t, self.seconds, self.sample_rate, rng) for t in things]
         stereo = np.stack([pan(s, t.spot["x"]) for s, t in zip(stems, things, strict=True)])  # (O, C, L)
-        loudness = rng.uniform(0.25, 0.9)  # peak of the mix, independent of everything else
-        stereo *= loudness / max(np.abs(stereo.sum(axis=0)).max(), 1e-9)
+        loudness = 10 ** (rng.uniform(-37, -27) / 20)  # root mean square of the mix: loudness tells no kind
+        mix = stereo.sum(axis=0)
+        level, peak = np.sqrt((mix**2).mean()), np.abs(mix).max()
+        stereo *= min(loudness / level, 0.95 / peak)  # the pluck of a string may peak 30 dB above its mean
         mix = stereo.sum(axis=0)
         if self.level in SNR_DB:
             noise = rng.standard_normal(mix.shape, np.float32)
@@ -120,7 +122,7 @@ def draw(things: Sequence[Thing], still: np.ndarray, fps: float, seconds: float)
 
 
 def voice(thing: Thing, seconds: float, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """The dry mono stem of one object, its root mean square 0.1 (loudness tells no kind); silent look-alikes: 0."""
+    """The dry mono stem of one object, its root mean square 0.1; silent look-alikes: 0."""
     if not thing.sounds:
         return np.zeros(round(seconds * sample_rate), np.float32)
     shared = {"f0": thing.f0, "seconds": seconds, "sample_rate": sample_rate}
