@@ -94,9 +94,7 @@ def _open(path: Path) -> Iterator[av.container.InputContainer]:
         if all(byte >= 32 or byte in b"\t\r\n" for byte in head):
             raise MediaError(f"{path.name}: holds text, not media; check its name") from None
         why = f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
-        raise MediaError(
-            f"{path.name}: FFmpeg cannot open it ({why}); it is damaged, truncated or no media file: export it again"
-        ) from None
+        raise MediaError(f"{path.name}: FFmpeg cannot open it ({why}); export it again, if it is media") from None
     with container:
         if len(container.streams) > MAX_STREAMS:
             raise MediaError(f"{path.name}: {len(container.streams)} tracks, at most {MAX_STREAMS} are read; keep two")
@@ -133,14 +131,18 @@ def probe(path: str | Path) -> MediaInfo:
     path = Path(path)
     with _open(path) as container:
         video, audio = _tracks(container, path.name)
-        fields: dict = {"seconds": container.duration / av.time_base if container.duration is not None else None}
+        fields: dict = {"seconds": _duration(container)}
         if video is not None:
-            rate = video.average_rate
+            rate, codec = video.average_rate, video.codec_context
             fields |= {"fps": float(rate) if rate else None, "width": video.width, "height": video.height}
-            fields |= {"video_codec": video.codec_context.name, "pixel_format": video.codec_context.pix_fmt}
+            fields |= {"video_codec": codec.name, "pixel_format": codec.pix_fmt}
         if audio is not None:
             fields |= {"sample_rate": audio.rate, "channels": audio.channels, "audio_codec": audio.codec_context.name}
     return MediaInfo(**fields)
+
+
+def _duration(container: av.container.InputContainer) -> float | None:
+    return container.duration / av.time_base if container.duration is not None else None
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:
@@ -257,16 +259,10 @@ class _Sound:
         self.first = at if self.first is None else self.first
         if frame.sample_rate != self.rate or frame.layout.nb_channels != self.sources:
             raise ValueError("the sound changes its rate or channels on the way")
-        if frame.format.is_planar and self.sources >= 8:
-            # PyAV 18 looks for the end of the planes behind the last of 8 and crashes: one packed plane has none
-            (frame,) = self.packer.resample(frame)
-        x = frame.to_ndarray()  # planar (C, L) or packed (1, L * C)
-        x = x if frame.format.is_planar else x.reshape(-1, self.sources).T
-        if x.dtype == np.uint8:
-            x = (x.astype(np.float32) - 128) / 128
-        elif x.dtype.kind == "i":
-            x = x / np.float32(-float(np.iinfo(x.dtype).min))
-        x = np.clip(np.nan_to_num(x.astype(np.float32)), -1, 1)
+        # one packed plane: PyAV 18 reads behind the last of 8 planes and crashes
+        (frame,) = self.packer.resample(frame)
+        x = frame.to_ndarray().reshape(-1, self.sources).T
+        x = np.clip(np.nan_to_num(x), -1, 1)
         x = x if self.mix is None else self.mix @ x  # (C, L)
         gap = round((at - self.start) * self.rate) - self.position
         if self.position > 0 and abs(gap) <= 0.02 * self.rate:
@@ -297,14 +293,14 @@ def picture_beside(path: Path) -> Path | None:
     return next((image for image in map(path.with_suffix, endings) if image.is_file()), None)
 
 
-def _still(image: Path, size: tuple[int, int] | None, fit: str) -> np.ndarray:
-    """An image file as (H, W, 3); from memory, since FFmpeg reads % in an image's name as the number in a series."""
+def _still(image: Path) -> av.VideoFrame:
+    """An image file's frame; from memory, since FFmpeg reads % in an image's name as the number in a series."""
     if image.stat().st_size > MAX_IMAGE_BYTES:
         raise MediaError(f"{image.name}: an image of more than {MAX_IMAGE_BYTES} bytes; shrink it")
     try:
         with av.open(io.BytesIO(image.read_bytes()), options={"format_whitelist": IMAGE_FORMATS}) as container:
             container.streams.video[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-            return _fit(_upright(next(container.decode(video=0))), size, fit)
+            return next(container.decode(video=0))
     except (av.error.FFmpegError, OSError, IndexError, StopIteration, ValueError) as error:
         raise MediaError(f"{image.name}: cannot be decoded as an image ({type(error).__name__}); export it") from None
 
@@ -320,7 +316,7 @@ def read(
     channels: int | None = None,
     fit: str = "stretch",
 ) -> Clip:
-    """The part `[start, start + seconds)` of a media file as a `Clip`; all of it when `seconds` is None.
+    """The part `[start, start + seconds)` of a media file as a `Clip`; all of it, to 600 s, when `seconds` is None.
 
     `size` is one side or `(H, W)` in pixels (None: as stored, upright), `fps` None the file's own mean rate,
     `sample_rate` in Hz, `channels` None (as stored), 1 or 2. `fit` says how another shape becomes `size`: "stretch",
@@ -344,11 +340,10 @@ def decode(
     max_seconds: float = 600.0,
     deadline_seconds: float = 8.0,
 ) -> Decoded:
-    """`read`, with one note for each flaw that was mended, and limits.
+    """`read`, with one note for each flaw that was mended, of a clip of at most `max_seconds`.
 
-    A clip lasts at most `max_seconds`. Decoding takes at most `deadline_seconds` and one second more a second of
-    sound or picture gained, so that a damaged file cannot hang a batch; what was decoded by then is used. Raises as
-    `read` does.
+    Decoding takes at most `deadline_seconds` and one second more a second of sound or picture gained, so that a damaged
+    file cannot hang a batch; what was decoded by then is used.
     """
     path, size = Path(path), (size, size) if isinstance(size, int) else size
     if fit not in ("stretch", "crop", "pad") or channels not in (None, 1, 2):
@@ -364,7 +359,7 @@ def decode(
         image = picture_beside(path) if video is None else None
         if video is None and image is None:
             raise MediaError(f"{path.name}: no video track; put a picture {path.stem}.png beside it to show one")
-        length = container.duration / av.time_base if container.duration is not None else None
+        length = _duration(container)
         if seconds is None and length is not None and length - start > max_seconds:
             raise MediaError(f"{path.name}: lasts {length:.0f} s, more than max_seconds={max_seconds:g}; cut it up")
         # a header may lie or not know: decoding goes on to one second above the limit, which tells "too long"
@@ -383,24 +378,18 @@ def decode(
         raise MediaError(f"{path.name}: no sound could be decoded after {start:g} s; the file is damaged or too short")
     heard = sound.position / sound.rate
     if image is not None:
-        still = _still(image, size, fit)
-        picture.count = min(picture.limit, max(1, ceil((heard - TICK) * fps)))
-        _check_bytes(path.name, picture.count * still.nbytes)
-        frames = np.repeat(still[None], picture.count, axis=0)
-    elif picture.count == 0:
+        picture.pending = _still(image)
+        picture.show_until(picture.start + heard)
+    if picture.count == 0:
         raise MediaError(f"{path.name}: no frame could be decoded after {start:g} s; the file is damaged or too short")
-    else:
-        frames = np.frombuffer(picture.pixels, np.uint8).reshape(picture.count, *picture.shape)
+    frames = np.frombuffer(picture.pixels, np.uint8).reshape(picture.count, *picture.shape)
     N = min(picture.count, max(1, ceil((heard + TAIL) * fps - TICK)))
     if seconds is None and N / fps > max_seconds + 1 / fps:
         raise MediaError(f"{path.name}: lasts more than max_seconds={max_seconds:g}; cut it up")
     if seconds is not None and picture.limit > N:
-        raise MediaError(
-            f"{path.name}: {seconds:g} s from {start:g} s asked for, only {N / fps:.2f} s of them are there"
-        )
-    notes = [f"{damaged} damaged packets or frames"] if damaged else []
-    if stopped:
-        notes.append(stopped)
+        there = f"only {N / fps:.2f} s of them are there"
+        raise MediaError(f"{path.name}: {seconds:g} s from {start:g} s on asked for, {there}; ask for less")
+    notes = [note for note in (damaged and f"{damaged} damaged packets or frames", stopped) if note]
     for what, track in (("sound", sound), ("picture", picture)):
         late = 0 if track.first is None else track.first - track.start
         if late >= N / fps:
@@ -484,10 +473,8 @@ def write(clip: Clip, path: str | Path, *, lossless_audio: bool = False) -> Path
         raise MediaError(f"{path.name}: H.264 needs even sizes, the clip has {H}x{W} (HxW); resize or crop it first")
     codec = av.Codec("flac" if lossless_audio else "aac", "w")
     if C > 2 or (codec.audio_rates and clip.sample_rate not in codec.audio_rates):
-        raise MediaError(
-            f"{path.name}: {codec.name} is written for 1 or 2 channels at {sorted(codec.audio_rates or [])} Hz, "
-            f"the clip has {C} at {clip.sample_rate} Hz; resample it, or lossless_audio=True"
-        )
+        has = f"{codec.name} has 1 or 2 channels at {sorted(codec.audio_rates or [])} Hz"
+        raise MediaError(f"{path.name}: {has}, the clip {C} at {clip.sample_rate}; resample it, or lossless_audio=True")
     part = path.with_name(f".{path.stem}.{os.getpid()}.part.mp4")
     layout = "mono" if C == 1 else "stereo"
     try:
@@ -496,12 +483,8 @@ def write(clip: Clip, path: str | Path, *, lossless_audio: bool = False) -> Path
             video = container.add_stream("libx264", rate=rate, options={"crf": "18"})
             video.width, video.height, video.pix_fmt = W, H, "yuv420p"
             audio = container.add_stream(codec.name, rate=clip.sample_rate, layout=layout)
-            x = clip.waveform
-            if lossless_audio:  # the inverse of what `read` does to 16-bit samples
-                x = np.clip(np.round(x.T * 32768), -32768, 32767).astype(np.int16).reshape(1, -1)
-            sound = av.AudioFrame.from_ndarray(
-                np.ascontiguousarray(x), format="s16" if lossless_audio else "fltp", layout=layout
-            )
+            # the encoder converts it, for FLAC to 16 bit: the inverse of what `read` does to such samples
+            sound = av.AudioFrame.from_ndarray(np.ascontiguousarray(clip.waveform), format="fltp", layout=layout)
             sound.sample_rate, sound.pts, sound.time_base = clip.sample_rate, 0, Fraction(1, clip.sample_rate)
             for n in range(N):
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(clip.frames[n]), format="rgb24")
