@@ -145,6 +145,9 @@ BREAKS = {
     "windows path": (add(r"path = 'C:\\clips'"), "path", 10),
     "pip": (add("!pip install torch"), "python", 10),
     "magic": (add("%pip install torch"), "python", 10),
+    "ending in prose": (edit(19, source="What the survey says, what we saw, references"), "skeleton", None),
+    "another program": (add("import os\nwith os.popen('ls') as f:\n    f.read()"), "network", 10),
+    "metadata of another type": (lambda book: book.metadata.update(avlab=7), "format", None),
     "program": (add("import os\nos.system('ls')"), "network", 10),
     "subprocess": (add("import subprocess"), "network", 10),
     "url": (add("url = 'https://example.org/a.mp4'"), "network", 10),
@@ -203,6 +206,14 @@ def test_file_names_and_files_that_are_no_notebooks(verdict, tmp_path):
     path = tmp_path / "notebooks" / "02_broken.ipynb"
     path.write_text("{}")
     assert [violation.rule for violation in check(path)] == ["format"]
+
+
+def test_a_notebook_without_the_surveys_concepts_and_a_harmless_system(verdict, tmp_path):
+    book = lesson()
+    book.cells.insert(9, new_code_cell("import platform\nplatform.system()"))
+    assert verdict(book) == []
+    (tmp_path / "data" / "survey" / "concepts.json").unlink()
+    assert "no data/survey/concepts.json" in verdict(book)[0].message
 
 
 def test_a_violation_reads_as_one_line():
