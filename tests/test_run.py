@@ -416,6 +416,8 @@ def test_find_takes_numbers_and_paths_and_names_what_is_not_there(tmp_path, monk
         run.find(["07"])
     with pytest.raises(FileNotFoundError, match=r"no.ipynb"):
         run.find(["no.ipynb"])
+    with pytest.raises(FileNotFoundError, match="no notebook '/0'; there are"):
+        run.find(["/0"])
 
 
 def test_calibrate_runs_each_seed_and_counts_what_fails(tmp_path):

@@ -70,12 +70,13 @@ def find(names: Sequence[str]) -> list[Path]:
     Raises `FileNotFoundError` naming what was not found.
     """
     folder = project() / "notebooks" if not names or not all(name.endswith(".ipynb") for name in names) else Path()
+    there = sorted(folder.glob("*.ipynb"))
     found: list[Path] = []
-    for name in names or ["*"]:
-        paths = [Path(name)] if name.endswith(".ipynb") else sorted(folder.glob(f"{name.rstrip('_*')}*.ipynb"))
+    for name in names or [""]:
+        paths = [Path(name)] if name.endswith(".ipynb") else [p for p in there if p.stem.startswith(name.rstrip("_*"))]
         if not paths or not all(path.is_file() for path in paths):
-            there = ", ".join(path.stem for path in sorted(folder.glob("*.ipynb"))) or "none"
-            raise FileNotFoundError(f"no notebook {name!r}; there are: {there}")
+            stems = ", ".join(path.stem for path in there) or "none"
+            raise FileNotFoundError(f"no notebook {name!r}; there are: {stems}")
         found += paths
     return list(dict.fromkeys(path.resolve() for path in found))
 
