@@ -30,8 +30,6 @@ from avlab.clip import Clip
 from avlab.show.bundle import show as show  # a lesson says figures.show(figures.draw_...)
 from avlab.show.style import CHANCE, HEAT, PAIR, SIGHT, SOUND, SPECTROGRAM, in_style, kind_style
 
-# ---------------------------------------------------------------------------------------------- checks and pieces
-
 
 def check_heat(heat: ArrayLike, frames: int | None = None, name: str = "heat") -> np.ndarray:
     """A map or maps as float32 in [0, 1]: (h, w), or (N, h, w) where `frames` is N (one map is repeated).
@@ -50,7 +48,7 @@ def check_heat(heat: ArrayLike, frames: int | None = None, name: str = "heat") -
 
 
 def mel_picture(clip: Clip) -> tuple[np.ndarray, list[tuple[float, str]]]:
-    """Log-mel levels of the clip's mono sound (F=64, T <= 1000) in [0, 1] (1 = loudest, 0 = 60 dB below), low first.
+    """Log-mel levels of the clip's mono sound (F=64, T <= 1001) in [0, 1] (1 = loudest, 0 = 60 dB below), low first.
 
     It lasts as long as the picture: a shorter sound is followed by silence, a longer one is cut. Also the places of
     the frequency ticks, as (fraction of the height from below, name).
@@ -89,19 +87,20 @@ def _picture(
     frame: np.ndarray,
     heat: np.ndarray | None = None,
     truth: np.ndarray | None = None,
-    *,
-    opacity: float = 0.75,
     extent: tuple[float, float, float, float] | None = None,
 ) -> None:
-    """A frame, heat as a fill over it, truth as a contour; `extent` left, right, bottom, top."""
+    """A frame, heat as a fill over it, truth as a contour; at `extent` (left, right, bottom, top), else alone."""
     h, w = frame.shape[:2]
-    extent = extent or (0, w, h, 0)
-    axes.imshow(frame, extent=extent, aspect="auto")
+    if extent is None:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    options = {"extent": extent or (0, w, h, 0), "aspect": "equal" if extent is None else "auto"}
+    axes.imshow(frame, **options)
     if heat is not None:
         smooth = np.asarray(Image.fromarray(heat).resize((w, h), Image.Resampling.BILINEAR))  # as the player does
-        axes.imshow(smooth, extent=extent, aspect="auto", cmap=HEAT, vmin=0, vmax=1, alpha=smooth**0.7 * opacity)
+        axes.imshow(smooth, cmap=HEAT, vmin=0, vmax=1, alpha=0.75 * smooth**0.7, **options)
     if truth is not None and truth.any():
-        _outline(axes, truth, extent)
+        _outline(axes, truth, options["extent"])
 
 
 def _title(axes: Axes, text: str, **options: Any) -> None:
@@ -120,11 +119,6 @@ def _told(figure: Figure, words: str, title: str = "") -> Figure:
     """The figure with its alternative text."""
     figure.set_label(f"{title}: {words}" if title else words)
     return figure
-
-
-def _bare(axes: Axes) -> None:
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
 
 
 def truth_of(clip: Clip) -> np.ndarray | None:
@@ -160,9 +154,6 @@ def _spectrogram(axes: Axes, clip: Clip) -> list[tuple[float, str]]:
     axes.set(yticks=[], xlim=(0, clip.seconds))
     axes.set_ylabel("frequency", color=SOUND)
     return ticks
-
-
-# ---------------------------------------------------------------------------------------------------- the pictures
 
 
 @in_style()
@@ -219,8 +210,6 @@ def draw_sheet(
         moments = _moments(clip, 5, None if heats is None else heats[b], truth, f"heat {b}")
         for axes, moment in zip(grid[b], moments, strict=False):
             _picture(axes, *moment)
-            axes.set_aspect("equal")
-            _bare(axes)
         grid[b, 0].set_ylabel(textwrap.fill(_name(clip, b), 16), rotation=0, ha="right", va="center")
         _spectrogram(grid[b, 5], clip)
         if b < len(shown) - 1:
@@ -237,8 +226,6 @@ def draw_heat(frame: np.ndarray, heat: ArrayLike, *, truth: np.ndarray | None = 
     figure = Figure(figsize=(5, 4.2 * frame.shape[0] / frame.shape[1] + 0.4))
     axes = figure.subplots()
     _picture(axes, frame, values, truth)
-    axes.set_aspect("equal")
-    _bare(axes)
     figure.colorbar(axes.images[-1], ax=axes, shrink=0.6, aspect=16, label="heat (0 to 1)")
     row, column = np.unravel_index(int(values.argmax()), values.shape)
     x, y = (column + 0.5) / values.shape[1], (row + 0.5) / values.shape[0]
@@ -279,8 +266,6 @@ def draw_heats(
         for i, axes in enumerate(row):
             heat = None if heats[i] is None else check_heat(heats[i], name=f"maps[{label!r}][{i}]")
             _picture(axes, frames[i], heat, truths[i])
-            axes.set_aspect("equal")
-            _bare(axes)
         row[0].set_ylabel(label, rotation=0, ha="right", va="center")
     for axes, name in zip(grid[0], names or [], strict=False):
         axes.set_title(name, fontsize=9, fontweight="normal", loc="center")

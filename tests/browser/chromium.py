@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import chromium  # beside this file: pytest puts the folder of a conftest on the path
 import pytest
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 # said by JupyterLab itself, on any page, and of no consequence: (part of the message, why)
 BENIGN = (
     ("favicon", "the browser asks for an icon that a page need not have"),
@@ -29,7 +28,7 @@ def browser() -> Iterator[Any]:
         warnings.warn(said, stacklevel=1)
         pytest.skip(said)
     with sync.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        running = playwright.chromium.launch(executable_path=path, args=chromium.FLAGS)
         yield running
         running.close()
 
