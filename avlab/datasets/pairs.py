@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -166,5 +167,15 @@ def render(world: World, indices: Sequence[int], *, workers: int = 2, progress: 
             return pairs_of(counted(without_truth(world, c) for c in chunks), world.kinds, count=len(indices))
         # a fresh interpreter: forking a process whose torch threads run may hang
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            made = pool.map(without_truth, [world] * len(chunks), chunks)
-            return pairs_of(counted(made), world.kinds, count=len(indices))
+            return pairs_of(counted(_in_order(pool, world, chunks, 2 * workers)), world.kinds, count=len(indices))
+
+
+def _in_order(pool: Executor, world: World, chunks: list[list[int]], ahead: int) -> Iterator[list[Clip]]:
+    """Rendered chunks in their order, at most `ahead` of them under way: a slow reader must not fill the memory."""
+    waiting = deque(pool.submit(without_truth, world, chunk) for chunk in chunks[:ahead])
+    for chunk in chunks[ahead:]:
+        done = waiting.popleft().result()
+        waiting.append(pool.submit(without_truth, world, chunk))
+        yield done
+    while waiting:
+        yield waiting.popleft().result()
