@@ -25,7 +25,7 @@ from avlab.video import motion, motion_residual, pool_grid
 from avlab.world import World
 from avlab.world.render import without_truth
 
-CHUNK = 16  # clips a worker renders at a time, and features are made of at a time
+CHUNK = 8  # clips a worker renders at a time, and features are made of at a time
 GRID = 16  # cells a side of the motion grid kept with each pair
 
 

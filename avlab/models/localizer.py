@@ -12,6 +12,8 @@ from avlab.models.audio import AudioCNN
 from avlab.models.projector import Projector
 from avlab.models.visual import VisualCNN
 
+STILL = 1e-6  # deviation of a signal below which it counts as constant
+
 
 def correlation_map(sound: torch.Tensor, motion: torch.Tensor, *, ridge: float = 1e-3) -> torch.Tensor:
     """Canonical correlation between a clip's sound and the motion of each place: a heatmap with no training.
@@ -43,7 +45,7 @@ def correlation_map(sound: torch.Tensor, motion: torch.Tensor, *, ridge: float =
     sound = sound - sound.mean(dim=2, keepdim=True)
     motion = motion - motion.mean(dim=1, keepdim=True)
     spread = motion.square().mean(dim=1).sqrt()  # (B, P)
-    still = spread <= 1e-6
+    still = spread <= STILL
     S = sound @ sound.mT / N
     s = S.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(1e-20)
     c = sound @ motion / N / spread.masked_fill(still, 1)[:, None]  # (B, K, P)
@@ -59,9 +61,19 @@ def correlation_match(sound: torch.Tensor, motion: torch.Tensor) -> torch.Tensor
 
     The best place decides: `max_p rho(sound_a, motion_b at p)`, with the correlation of `correlation_map` (K = 1).
     """
-    A = len(sound)
-    columns = [correlation_map(sound, picture.expand(A, *picture.shape)).flatten(1).amax(dim=1) for picture in motion]
-    return torch.stack(columns, dim=1)
+    if sound.ndim != 2 or motion.ndim != 4 or sound.shape[1] != motion.shape[1]:
+        raise ValueError(f"need (A, N) and (B, N, h, w) with one N, got {tuple(sound.shape)} and {tuple(motion.shape)}")
+    level = _standard(sound.double(), dim=1)
+    places = _standard(rearrange(motion.double(), "B N h w -> B N (h w)"), dim=1)
+    best = [(level @ picture / len(picture)).amax(dim=1) for picture in places]  # B times (A,)
+    return torch.stack(best, dim=1).clamp(0, 1).float()
+
+
+def _standard(x: torch.Tensor, *, dim: int) -> torch.Tensor:
+    """Mean 0 and deviation 1 along `dim`; what does not vary becomes 0."""
+    x = x - x.mean(dim=dim, keepdim=True)
+    spread = x.square().mean(dim=dim, keepdim=True).sqrt()
+    return torch.where(spread > STILL, x / spread.clamp_min(STILL), torch.zeros_like(x))
 
 
 def attention_pool(maps: torch.Tensor, *, sharpness: float = 4.0) -> torch.Tensor:

@@ -82,7 +82,7 @@ def free_place(radius: float, rng: np.random.Generator, others: list[Thing]) -> 
     for _ in range(20):
         x = float(rng.uniform(1.15 * radius, 1 - 1.15 * radius))
         y = float(rng.uniform(1.6 * radius, 1 - 0.95 * radius))  # above it is room for the mallet
-        if all(math.hypot(x - o.spot["x"], y - o.spot["y"]) > 0.85 * (radius + o.spot["radius"]) for o in others):
+        if all(math.hypot(x - o.spot["x"], y - o.spot["y"]) > 0.7 * (radius + o.spot["radius"]) for o in others):
             return x, y
     return None
 
