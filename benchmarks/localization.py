@@ -10,7 +10,6 @@ with the map above half of its maximum. Six clips are anecdotes: look at others 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,8 @@ BY_EYE = {
 def main() -> None:
     """Print one line a clip and map."""
     if "AVLAB_CLIPS" not in os.environ:
-        sys.exit("set AVLAB_CLIPS to a folder that holds events/ and annotations/: this benchmark is about real clips")
+        print("skipped: set AVLAB_CLIPS to a folder that holds events/ and annotations/, this is about real clips")
+        return
     folder = Path(os.environ["AVLAB_CLIPS"]) / "events"
     found = scan(folder, window=None, size=112, fps=12.5)
     boxes = {name: (name, np.array([box])) for name, (_, box) in BY_EYE.items()}

@@ -1,4 +1,4 @@
-"""Heterogeneity gap, pair distance, uniformity: against numpy loops, on known clouds, under rotation."""
+"""Heterogeneity gap and pair distance: against numpy loops, on known clouds, under rotation."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from avlab.metrics.alignment import heterogeneity_gap, pair_distance, uniformity
+from avlab.metrics.alignment import heterogeneity_gap, pair_distance
 
 
 def cloud(B: int = 5, D: int = 11, seed: int = 0) -> torch.Tensor:
@@ -22,9 +22,6 @@ def test_values_are_those_of_a_loop():
     x, y = unit(a), unit(v)
     assert heterogeneity_gap(a, v) == pytest.approx(math.dist(x.mean(0), y.mean(0)), abs=1e-6)
     assert pair_distance(a, v) == pytest.approx(np.mean([math.dist(p, q) ** 2 for p, q in zip(x, y, strict=True)]))
-    for t in (2.0, 0.7):
-        kernel = [math.exp(-t * math.dist(x[i], x[j]) ** 2) for i in range(5) for j in range(5) if i != j]
-        assert uniformity(a, t=t) == pytest.approx(math.log(np.mean(kernel)), abs=1e-5)
 
 
 def test_known_clouds():
@@ -35,9 +32,6 @@ def test_known_clouds():
     order = torch.tensor([2, 0, 4, 1, 3])
     assert heterogeneity_gap(a, a[order]) == pytest.approx(0.0, abs=1e-6)  # a gap is of clouds, not of pairs
     assert pair_distance(a, a[order]) > 0.5
-    assert uniformity(torch.ones(3, 11)) == 0.0
-    assert uniformity(torch.tensor([[1.0, 0], [-1, 0]])) == pytest.approx(-8.0)
-    assert uniformity(cloud(97)) < uniformity(cloud(97) + 2)
 
 
 def test_rotation_and_length_change_nothing():
@@ -46,7 +40,6 @@ def test_rotation_and_length_change_nothing():
     long = torch.rand(5, 1, generator=torch.Generator().manual_seed(3)) * 9 + 0.1
     assert heterogeneity_gap(a @ turn * long, v @ turn) == pytest.approx(heterogeneity_gap(a, v), abs=1e-5)
     assert pair_distance(a @ turn * long, v @ turn) == pytest.approx(pair_distance(a, v), abs=1e-5)
-    assert uniformity(a @ turn * long) == pytest.approx(uniformity(a), abs=1e-5)
     assert heterogeneity_gap(v, a) == pytest.approx(heterogeneity_gap(a, v))
 
 
@@ -55,10 +48,3 @@ def test_what_is_no_pair_of_clouds(measure):
     for a, v in [((5, 11), (4, 11)), ((5, 11), (5, 7)), ((5,), (5,)), ((0, 3), (0, 3))]:
         with pytest.raises(ValueError, match=r"must both be \(B, D\)"):
             measure(torch.ones(a), torch.ones(v))
-
-
-def test_uniformity_of_one_point():
-    with pytest.raises(ValueError, match="2 points or more, got 1"):
-        uniformity(torch.ones(1, 11))
-    with pytest.raises(ValueError, match=r"\(B, D\)"):
-        uniformity(torch.ones(5))

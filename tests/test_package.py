@@ -3,7 +3,9 @@
 import ast
 import importlib
 import inspect
+import json
 import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -90,3 +92,32 @@ def test_imports_run_one_way():
                 if place[other] >= place[own]:
                     wrong.append(f"{path.relative_to(folder)} imports {other}")
     assert not wrong, wrong
+
+
+# Built for lessons that come next: localization with several annotators, onset baselines, frame samplers.
+WAITING = {"onset_envelope", "sample_frames", "probe", "iou", "consensus"}
+
+
+def test_every_public_name_is_used():
+    """By a lesson, a benchmark or another piece of the package; what nobody uses is deleted."""
+    root = Path(avlab.__file__).parents[1]
+    texts = {path: path.read_text(encoding="utf-8") for path in (root / "avlab").rglob("*.py")}
+    for path in (root / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        texts[path] = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    texts |= {path: path.read_text(encoding="utf-8") for path in (root / "benchmarks").glob("*.py")}
+    names = {}
+    for path, text in texts.items():
+        if path.suffix == ".py" and root / "avlab" in path.parents:
+            for node in ast.parse(text).body:
+                if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                    names[node.name] = path
+    commands = {name for name, path in names.items() if path.name == "cli.py"}  # used by people
+    examples = re.compile(r"^\s*(>>>|\.\.\.).*$", flags=re.M)
+    unused = set()
+    for name in set(names) - commands:
+        uses = sum(len(re.findall(rf"\b{name}\b", examples.sub("", text))) for text in texts.values())
+        if uses < 2:
+            unused.add(name)
+    assert unused <= WAITING, f"nobody uses {sorted(unused - WAITING)}: delete them, or use them"
+    assert unused >= WAITING, f"{sorted(WAITING - unused)} found a use: take them off the list"

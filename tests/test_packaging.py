@@ -126,6 +126,30 @@ def test_verbs_of_make_exist(command):
     assert told.returncode == 0, told.stderr
 
 
+MADE = (ROOT / ".venv" / ".installed").exists()
+by_make = pytest.mark.skipif(not MADE, reason="this environment was not made by make: `make setup` first")
+
+
+@by_make
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("verb", ["bench", "run"])
+def test_verbs_of_make_do_their_work(verb, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "AVLAB_CLIPS"}
+    words = ["make", verb, "RUN=00 --out " + str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    if verb == "run":
+        assert json.loads((tmp_path / "results.json").read_text())["notebooks"]["00_start_here"]["status"] == "ok"
+        assert "00_start_here" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_code_is_formatted_and_linted():
+    for words in (["format", "--check"], ["check"]):
+        places = ["avlab", "tests", "benchmarks", "notebooks"]
+        done = subprocess.run([sys.executable, "-m", "ruff", *words, *places], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_python_of_the_readme_runs():
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
@@ -133,10 +157,9 @@ def test_python_of_the_readme_runs():
     assert "12 files used" in done.stdout
 
 
+@by_make
 @pytest.mark.timeout(180)
 def test_make_lab_serves_the_first_lesson():
-    if not (ROOT / ".venv" / ".installed").exists():
-        pytest.skip("this environment was not made by make: `make setup` first")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     started = time.monotonic()

@@ -33,15 +33,3 @@ def pair_distance(audio: torch.Tensor, visual: torch.Tensor) -> float:
     """
     a, v = _unit(audio, visual)
     return (a - v).square().sum(1).mean().item()
-
-
-def uniformity(points: torch.Tensor, *, t: float = 2.0) -> float:
-    """`log mean_{i != j} exp(-t |x_i - x_j|^2)` on the unit sphere, at most 0; lower is more evenly spread.
-
-    >>> uniformity(torch.ones(3, 5))
-    0.0
-    """
-    if len(points) < 2:
-        raise ValueError(f"uniformity needs 2 points or more, got {len(points)}")
-    x, _ = _unit(points, points)
-    return torch.pdist(x).square().mul(-t).exp().mean().log().item() + 0.0
