@@ -43,7 +43,7 @@ def takes_clips(path: Path) -> bool:
 
 @pytest.mark.notebook
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("path", filter(takes_clips, NOTEBOOKS), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if takes_clips(path)], ids=lambda path: path.stem)
 @pytest.mark.parametrize("clips", ["samples", "events"])
 def test_runs_on_media_files(path, clips, tmp_path):
     """On the rendered samples and, with AVLAB_CLIPS, on real events: every file told of, every used one shown."""
