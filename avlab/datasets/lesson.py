@@ -39,8 +39,8 @@ def lesson_clips(
     """Clips for a lesson: `"world"`, `"samples"` (the files of `data/samples`) or the path of a folder or file.
 
     World: `test` clips from index 0 and `train` clips from index 100,000 on, none in both. Folder: each file is cut
-    into windows of 2 s, and the last quarter of its windows (at least one, where it has two) is held out for the test;
-    at most 64 files are taken. Raises `ValueError` where a folder leaves fewer than 4 windows, with the report.
+    into windows of 2 s, and the last quarter of its windows (at least one, of a single file two) is held out for the
+    test; at most 64 files are taken. Raises `ValueError` where a folder leaves fewer than 4 windows, with the report.
     """
     if clips == "world":
         world = World(level=level, seed=seed)
@@ -68,7 +68,7 @@ def lesson_clips(
         if len(parts) == 1:  # a file of one window goes to either side
             (held if i % 4 == 3 else learn).extend(parts)
         else:
-            cut = len(parts) - max(1, len(parts) // 4)
+            cut = len(parts) - max(2 if len(by_file) == 1 else 1, len(parts) // 4)
             learn += parts[:cut]
             held += parts[cut:]
     if len(learn) < 2 or len(held) < 2:
