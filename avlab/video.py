@@ -45,7 +45,7 @@ def motion_residual(video: torch.Tensor) -> torch.Tensor:
     """Mean picture and what departs from it: (B, N, 3, H, W) to (B, 3 + N, H, W).
 
     Channels 0-2 are the mean RGB picture, centred at 0; channel `3 + n` is `4 (Y_n - mean_n Y)`: what a still
-    background cannot explain. It lets a 2-D convolution see when something moved (raw stacked frames train far worse).
+    background cannot explain. It lets a 2-D convolution see when something moved.
 
     >>> motion_residual(torch.zeros(2, 11, 3, 5, 7)).shape
     torch.Size([2, 14, 5, 7])

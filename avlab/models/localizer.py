@@ -80,7 +80,7 @@ def attention_pool(maps: torch.Tensor, *, sharpness: float = 4.0) -> torch.Tenso
     """One score from a map of similarities: `sum_p softmax_p(sharpness M)_p M_p`, (..., h, w) to (...).
 
     Between the mean (sharpness 0) and the maximum (infinite): a sound comes from *somewhere* in the picture, nobody
-    says where. The maximum itself sends gradient to one place only and does not learn here.
+    says where. The maximum itself would send gradient to one place only.
 
     >>> attention_pool(torch.tensor([[0.0, 1.0]]), sharpness=0.0).item()
     0.5

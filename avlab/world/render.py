@@ -195,7 +195,7 @@ def export(directory: str | Path, *, clips: int = 20, size: int = 64, **settings
     world = World(size=size, **settings)
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
+    paths, rows = [], []
     for i in range(clips):
         clip = world.clip(i)
         path = folder / f"{i:03d}_{clip.label}.mp4"
@@ -208,10 +208,9 @@ def export(directory: str | Path, *, clips: int = 20, size: int = 64, **settings
         }  # fmt: skip
         path.with_suffix(".json").write_text(json.dumps(known))
         paths.append(path)
+        rows.append([path.name, clip.label, clip.caption])
     with (folder / "labels.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["file", "label", "caption"])
-        rows.writerows([p.name, world.clip(i).label, world.clip(i).caption] for i, p in enumerate(paths))
+        csv.writer(file).writerows([["file", "label", "caption"], *rows])
     return paths
 
 
