@@ -1,63 +1,123 @@
-"""How the things of the world look and move: the same events and sizes that `sounds` reads, as pixels and exact masks.
+"""How things are drawn: sketches of moving parts, and from them pictures, exact masks and exact flow.
 
-Every primitive is drawn twice by one call: anti-aliased into the picture, and hard-edged into a map of owners, which
-holds `2 o + 1` where the body of object `o` is seen and `2 o + 2` where its moving part is (0: background). What lies
-in front wins in both. Coordinates are in units of the picture's side (0 left/top, 1 right/bottom).
+A thing's look is a list of `Part`s (polygons, ellipses, lines) whose points are known at every time. From that one
+list come the anti-aliased picture, a hard-edged map of which part is seen in each pixel (from it the masks), and the
+optical flow: each part moves by an affine map from frame to frame. What is drawn later lies in front in all three.
+Coordinates of parts are in units of the picture's side (0 left/top, 1 right/bottom), of sketches in radii of the thing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-from avlab.world.sounds import Event, opening
-
 SHIFT = 4  # OpenCV takes 1/16 pixel
+FLOW_STEP = 1 / 128  # px: flow is rounded to this, so that it can be stored as 16-bit integers
 
 Colour = tuple[int, int, int]
-Point = tuple[float, float]
+Number = float | np.ndarray  # a constant, or one value a time
+Point = tuple[Number, Number]
 
 
-class Canvas:
-    """A picture and its owners: `pixels` uint8 (H, W, 3) and `owners` uint8 (H, W), both of `size` px a side."""
+class Part(NamedTuple):
+    """One primitive at all times: `points` (1 or times, V, 2), constant or one row a time.
 
-    def __init__(self, background: np.ndarray) -> None:
-        self.pixels = background.copy()
-        self.size = len(background)
-        self.owners = np.zeros(background.shape[:2], np.uint8)
-        self.owner = 0  # what the next primitive belongs to; 0 leaves the owners alone
+    `shape` is "polygon" (convex), "ellipse" (points: centre, end of one half-axis, end of the other) or "line" (start,
+    end, and a third point beside the start that carries its width's direction). `width` of a line in units of the
+    picture's side. `moving` says whether it belongs to the part that moves with the sound, `seen` whether it is drawn
+    (each a bool or one a time); `owner` is the number of the thing, -1 for scenery.
+    """
 
-    def _fixed(self, points: Sequence[Point]) -> np.ndarray:
-        """Points in units of the side, as OpenCV's 1/16 pixels (a pixel's centre is a whole number there)."""
-        return np.round((np.asarray(points) * self.size - 0.5) * 2**SHIFT).astype(np.int32)
+    shape: str
+    points: np.ndarray
+    colour: Colour
+    width: float
+    moving: bool | np.ndarray
+    seen: bool | np.ndarray
+    owner: int
 
-    def polygon(self, points: Sequence[Point], colour: Colour) -> None:
+
+class Sketch:
+    """Collects the parts of one thing, drawn in radii around its place and turned by its tilt (right, down).
+
+    `times` (T,) s; `x` may travel (one value a time). Any coordinate may be a number or an array of one value a time.
+    """
+
+    def __init__(self, factors: Mapping[str, Any], times: np.ndarray, *, owner: int = 0, x: Number | None = None):
+        self.x, self.y = factors["x"] if x is None else x, factors["y"]
+        self.radius, self.tilt, self.owner, self.times = factors["size"], factors["tilt"], owner, times
+        self.parts: list[Part] = []
+
+    def place(self, points: Sequence[Point]) -> np.ndarray:
+        """Points in radii to points in units of the side: (1 or T, V, 2)."""
+        c, s = np.cos(self.tilt), np.sin(self.tilt)
+        placed = [
+            (self.x + self.radius * (x * c - y * s), self.y + self.radius * (x * s + y * c)) for x, y in points
+        ]
+        count = max(np.size(value) for point in placed for value in point)
+        out = np.empty((count, len(placed), 2))
+        for v, (x, y) in enumerate(placed):
+            out[:, v, 0], out[:, v, 1] = x, y
+        return out
+
+    def _add(self, shape: str, points: Sequence[Point], colour: Colour, moving: Any, seen: Any, width: float = 0.0):
+        self.parts.append(Part(shape, self.place(points), colour, width * self.radius, moving, seen, self.owner))
+
+    def polygon(
+        self, points: Sequence[Point], colour: Colour, *, moving: bool | np.ndarray = False, seen: bool | np.ndarray = True
+    ) -> None:
         """A filled convex polygon."""
-        fixed = self._fixed(points)
-        cv2.fillConvexPoly(self.pixels, fixed, colour, cv2.LINE_AA, SHIFT)
-        if self.owner:
-            cv2.fillConvexPoly(self.owners, fixed, self.owner, cv2.LINE_8, SHIFT)
+        self._add("polygon", points, colour, moving, seen)
 
-    def ellipse(self, centre: Point, axes: Point, angle: float, colour: Colour) -> None:
+    def box(self, centre: Point, half: Point, colour: Colour, *, angle: Number = 0.0, **how: Any) -> None:
+        """A filled rectangle with half-sides `half`, turned by `angle` radians about its centre."""
+        (a, b), corners = half, ((-1, -1), (1, -1), (1, 1), (-1, 1))
+        self.polygon(turned([(i * a, j * b) for i, j in corners], angle, centre), colour, **how)
+
+    def ellipse(
+        self,
+        centre: Point,
+        axes: Point,
+        colour: Colour,
+        *,
+        angle: Number = 0.0,
+        moving: bool | np.ndarray = False,
+        seen: bool | np.ndarray = True,
+    ) -> None:
         """A filled ellipse with half-axes `axes`, turned by `angle` radians."""
-        (x, y), unit = self._fixed([centre])[0], self.size * 2**SHIFT
-        a = (max(1, round(axes[0] * unit)), max(1, round(axes[1] * unit)))
-        where = ((int(x), int(y)), a, np.degrees(angle), 0, 360)
-        cv2.ellipse(self.pixels, *where, colour, -1, cv2.LINE_AA, SHIFT)
-        if self.owner:
-            cv2.ellipse(self.owners, *where, self.owner, -1, cv2.LINE_8, SHIFT)
+        ends = turned([(axes[0], 0.0), (0.0, axes[1])], angle, centre)
+        self._add("ellipse", [centre, *ends], colour, moving, seen)
 
-    def line(self, start: Point, end: Point, colour: Colour, width: float) -> None:
-        """A line `width` wide, in units of the side, at least one pixel."""
-        (a, b), thick = self._fixed([start, end]).tolist(), max(1, round(width * self.size))
-        cv2.line(self.pixels, a, b, colour, thick, cv2.LINE_AA, SHIFT)
-        if self.owner:
-            cv2.line(self.owners, a, b, self.owner, thick, cv2.LINE_8, SHIFT)
+    def line(
+        self,
+        start: Point,
+        end: Point,
+        colour: Colour,
+        *,
+        width: float = 0.1,
+        moving: bool | np.ndarray = False,
+        seen: bool | np.ndarray = True,
+    ) -> None:
+        """A line `width` radii wide, at least one pixel."""
+        beside = (start[0] - (end[1] - start[1]), start[1] + (end[0] - start[0]))
+        self._add("line", [start, end, beside], colour, moving, seen, width)
 
 
-def background(rng: np.random.Generator, size: int, *, plain: bool) -> np.ndarray:
+def turned(points: Sequence[Point], angle: Number, about: Point = (0.0, 0.0)) -> list[Point]:
+    """`points` (right, down) turned by `angle` radians (clockwise as seen) and moved to `about`."""
+    c, s = np.cos(angle), np.sin(angle)
+    return [(about[0] + x * c - y * s, about[1] + x * s + y * c) for x, y in points]
+
+
+def shade(colour: Colour, by: float) -> Colour:
+    """The colour times `by`, within 0 to 255."""
+    return tuple(int(min(255, max(0, c * by))) for c in colour)
+
+
+def backdrop(rng: np.random.Generator, size: int, *, plain: bool) -> np.ndarray:
     """A still backdrop (H, W, 3) uint8, independent of kinds: one muted colour, or a gradient with soft blotches."""
     base = rng.uniform(60, 190, 3)
     if plain:
@@ -69,118 +129,151 @@ def background(rng: np.random.Generator, size: int, *, plain: bool) -> np.ndarra
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-def turned(centre: Point, angle: float, points: Sequence[Point]) -> list[Point]:
-    """`points` (right, down) turned by `angle` radians and moved to `centre`."""
-    c, s = np.cos(angle), np.sin(angle)
-    return [(centre[0] + x * c - y * s, centre[1] + x * s + y * c) for x, y in points]
+def rasterise(parts: Sequence[Part], still: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frames uint8 (N, H, W, 3) and the part seen in each pixel, uint8 (N, H, W): `k + 1` for `parts[k]`, 0 for none.
+
+    Raises `ValueError` for more than 255 parts.
+    """
+    if len(parts) > 255:
+        raise ValueError(f"{len(parts)} parts in one clip; at most 255 can be told apart")
+    size = len(still)
+    pictures = np.empty((frames, *still.shape), np.uint8)
+    ids = np.zeros((frames, size, size), np.uint8)
+    strokes = [_stroke(part, size, k + 1) for k, part in enumerate(parts)]
+    fixed = next((k for k, part in enumerate(parts) if len(part.points) > 1 or np.size(part.seen) > 1), len(parts))
+    ground, under = still.copy(), np.zeros((size, size), np.uint8)
+    for stroke, part in zip(strokes[:fixed], parts, strict=False):  # what never moves and lies behind: drawn once
+        if part.seen:
+            stroke(ground, under, 0)
+    for n in range(frames):
+        pictures[n], ids[n] = ground, under
+        for stroke, part in zip(strokes[fixed:], parts[fixed:], strict=True):
+            if part.seen if np.size(part.seen) == 1 else part.seen[n]:
+                stroke(pictures[n], ids[n], n)
+    return pictures, ids
 
 
-def shade(colour: Colour, by: float) -> Colour:
-    """The colour times `by`, within 0 to 255."""
-    return tuple(int(min(255, max(0, c * by))) for c in colour)
+def _stroke(part: Part, size: int, number: int) -> Callable[[np.ndarray, np.ndarray, int], None]:
+    """A function that draws one part into a picture and its `number` into a map, at frame `n`."""
+    pixels = part.points * size - 0.5  # a pixel's centre is a whole number in OpenCV
+    exact = np.rint(pixels * 2**SHIFT).astype(np.int32)
+    last = len(exact) - 1
+    if part.shape == "polygon":
+
+        def draw(picture: np.ndarray, ids: np.ndarray, n: int) -> None:
+            points = exact[min(n, last)]
+            cv2.fillConvexPoly(picture, points, part.colour, cv2.LINE_AA, SHIFT)
+            cv2.fillConvexPoly(ids, points, number, cv2.LINE_8, SHIFT)
+
+    elif part.shape == "ellipse":
+        arms = pixels[:, 1:] - pixels[:, :1]  # (n, 2, 2)
+        axes = np.maximum(1, np.rint(np.hypot(arms[..., 0], arms[..., 1]) * 2**SHIFT)).astype(int).tolist()
+        angles = np.degrees(np.arctan2(arms[:, 0, 1], arms[:, 0, 0])).tolist()
+        centres = exact[:, 0].tolist()
+
+        def draw(picture: np.ndarray, ids: np.ndarray, n: int) -> None:
+            m = min(n, last)
+            cv2.ellipse(picture, centres[m], axes[m], angles[m], 0, 360, part.colour, -1, cv2.LINE_AA, SHIFT)
+            cv2.ellipse(ids, centres[m], axes[m], angles[m], 0, 360, number, -1, cv2.LINE_8, SHIFT)
+
+    else:
+        ends, thick = exact[:, :2].tolist(), max(1, round(part.width * size))
+
+        def draw(picture: np.ndarray, ids: np.ndarray, n: int) -> None:
+            start, end = ends[min(n, last)]
+            cv2.line(picture, start, end, part.colour, thick, cv2.LINE_AA, SHIFT)
+            cv2.line(ids, start, end, number, thick, cv2.LINE_8, SHIFT)
+
+    return draw
 
 
-def height(events: Sequence[Event], time: float, *, reach: float = 0.16) -> float:
-    """Distance of a mallet from the thing it strikes: 0 at contact, 1 at rest, straight lines of `reach` s between."""
-    return min((abs(time - e.time) / reach for e in events), default=1.0) if events else 1.0
+def flow_of(parts: Sequence[Part], ids: np.ndarray) -> np.ndarray:
+    """Optical flow float32 (N, H, W, 2) in px: where the point seen in a pixel of frame `n` is in frame `n + 1`.
+
+    Needs parts known at N + 1 times. Every part moves by the affine map that takes its first three points from one
+    frame to the next; scenery has none. Rounded to `FLOW_STEP`.
+    """
+    N, size = ids.shape[:2]
+    flow = np.zeros((*ids.shape, 2), np.float32)
+    movers = [k for k, part in enumerate(parts) if len(part.points) > 1]
+    if not movers:
+        return flow
+    P = np.stack([parts[k].points[:, :3] for k in movers]) * size - 0.5  # (K, N + 1, 3, 2)
+    arms = np.swapaxes(P[:, :, 1:] - P[:, :, :1], -1, -2)  # (K, N + 1, 2, 2): columns are the two arms
+    now, then = arms[:, :-1], arms[:, 1:]
+    det = now[..., 0, 0] * now[..., 1, 1] - now[..., 0, 1] * now[..., 1, 0]
+    flat = np.abs(det) < 1e-6  # no area: it can only be shifted
+    safe = np.where(flat, 1.0, det)
+    inverse = np.stack(
+        [np.stack([now[..., 1, 1], -now[..., 0, 1]], -1), np.stack([-now[..., 1, 0], now[..., 0, 0]], -1)], -2
+    ) / safe[..., None, None]
+    A = np.einsum("knij,knjl->knil", then, inverse) - np.eye(2)  # displacement = A (q - p0) + (p0' - p0)
+    A[flat] = 0
+    origin = P[:, :-1, 0]
+    shift = P[:, 1:, 0] - origin - np.einsum("knij,knj->kni", A, origin)
+    place = np.full(len(parts) + 1, -1)
+    place[np.array(movers) + 1] = np.arange(len(movers))
+    n, y, x = np.nonzero(np.isin(ids, np.array(movers) + 1))
+    k = place[ids[n, y, x]]
+    a, b = A[k, n], shift[k, n]
+    moved = np.stack([a[:, 0, 0] * x + a[:, 0, 1] * y + b[:, 0], a[:, 1, 0] * x + a[:, 1, 1] * y + b[:, 1]], -1)
+    flow[n, y, x] = np.rint(np.clip(moved, -255, 255) / FLOW_STEP) * FLOW_STEP
+    return flow
 
 
-def after(events: Sequence[Event], time: float, *, fade: float) -> float:
-    """What is left of the latest events at `time`: strength times `exp(-(t - t_event) / fade)`, the largest of them."""
-    return max((e.strength * np.exp(-(time - e.time) / fade) for e in events if e.time <= time), default=0.0)
+def after(events: Sequence[Any], times: np.ndarray, *, fade: float) -> np.ndarray:
+    """What is left of the latest events at `times`: strength times `exp(-(t - t_event) / fade)`, the largest: (T,)."""
+    out = np.zeros(len(times))
+    for event in events:
+        age = times - event.time
+        out = np.maximum(out, np.where(age >= 0, event.strength * np.exp(-np.maximum(age, 0) / fade), 0))
+    return out
 
 
-def grain(canvas: Canvas, spot: dict, half: Point) -> None:
-    """A material's look on a box of half-size `half`: wood has dark grain, metal a gloss, rubber is flat."""
-    at, tilt, (a, b) = (spot["x"], spot["y"]), spot["tilt"], half
-    if spot["material"] == "wood":
-        for y in (-0.4 * b, 0.35 * b):
-            start, end = turned(at, tilt, [(-0.9 * a, y), (0.9 * a, y)])
-            canvas.line(start, end, shade(spot["colour"], 0.6), 0.012)
-    elif spot["material"] == "metal":
-        start, end = turned(at, tilt, [(-0.8 * a, -0.5 * b), (0.5 * a, -0.5 * b)])
-        canvas.line(start, end, (245, 245, 245), 0.02)
+def gap(events: Sequence[Any], times: np.ndarray, *, reach: float = 0.16) -> np.ndarray:
+    """How far a mallet is from what it strikes: 0 at contact, 1 at rest, straight lines of `reach` s between: (T,)."""
+    out = np.ones(len(times))
+    for event in events:
+        out = np.minimum(out, np.abs(times - event.time) / reach)
+    return out
 
 
-def mallet(canvas: Canvas, spot: dict, owner: int, target: Point, gap: float) -> None:
-    """A stick with a round head, `gap` radii above the `target` that it strikes, at right angles to the tilt."""
-    r, tilt = spot["radius"], spot["tilt"]
-    head, tail = turned(target, tilt, [(0, -(0.2 + 0.75 * gap) * r), (0.65 * r, -(1.0 + 0.75 * gap) * r)])
-    canvas.owner = owner + 1
-    canvas.line(head, tail, (70, 55, 40), 0.03)
-    canvas.ellipse(head, (0.22 * r, 0.22 * r), 0, (235, 225, 205))
+def opening(events: Sequence[Any], times: np.ndarray) -> np.ndarray:
+    """How far a beak is open at each of `times` (s): 0 to 1, a raised cosine over each event's length: (T,)."""
+    out = np.zeros(len(times))
+    for time, strength, length in events:
+        inside = (times >= time) & (times < time + length)
+        out[inside] = np.maximum(out[inside], strength * np.sin(np.pi * (times[inside] - time) / length) ** 2)
+    return out
 
 
-def bar(canvas: Canvas, spot: dict, owner: int, events: Sequence[Event], time: float) -> None:
-    """A bar of half-length `radius`, struck at its middle; it gives way a little at the hit."""
-    r, dip = spot["radius"], 0.10 * after(events, time, fade=0.12)
-    here = dict(spot, y=spot["y"] + dip * spot["radius"])
-    at, half = (here["x"], here["y"]), (r, 0.5 * r)
-    canvas.owner = owner
-    corners = [(-half[0], -half[1]), (half[0], -half[1]), (half[0], half[1]), (-half[0], half[1])]
-    canvas.polygon(turned(at, here["tilt"], corners), spot["colour"])
-    grain(canvas, here, half)
-    target = turned(at, here["tilt"], [(0, -half[1])])[0]
-    mallet(canvas, spot, owner, target, min(1.0, height(events, time)))
+def mallet(sketch: Sketch, target: Point, away: np.ndarray, colour: Colour) -> None:
+    """A stick with a round head, `away` (0 to 1, one a time) above the `target` that it strikes."""
+    x, y = target
+    head = (x, y - 0.2 - 0.75 * away)
+    sketch.line(head, (x + 0.65, y - 1.0 - 0.75 * away), shade(colour, 0.5), width=0.12, moving=True)
+    sketch.ellipse(head, (0.22, 0.22), shade(colour, 1.2), moving=True)
 
 
-def drum(canvas: Canvas, spot: dict, owner: int, events: Sequence[Event], time: float) -> None:
-    """A drum of radius `radius`: a shell, a skin that swings after the hit, a stick."""
-    r, swing = spot["radius"], after(events, time, fade=0.15)
-    at, tilt = (spot["x"], spot["y"]), spot["tilt"]
-    canvas.owner = owner
-    shell = turned(at, tilt, [(-r, -0.35 * r), (r, -0.35 * r), (0.85 * r, 0.75 * r), (-0.85 * r, 0.75 * r)])
-    canvas.polygon(shell, shade(spot["colour"], 0.75))
-    grain(canvas, dict(spot, y=spot["y"] + 0.25 * r), (0.8 * r, 0.3 * r))
-    canvas.owner = owner + (1 if swing > 0.05 else 0)
-    skin = turned(at, tilt, [(0, -0.35 * r)])[0]
-    canvas.ellipse(skin, (r, (0.34 + 0.1 * swing) * r), tilt, (230, 222, 205))
-    canvas.ellipse(skin, (0.8 * r, (0.22 + 0.1 * swing) * r), tilt, shade((230, 222, 205), 1 - 0.2 * swing))
-    mallet(canvas, spot, owner, skin, min(1.0, height(events, time)))
+def texture(sketch: Sketch, factors: Mapping[str, Any], half: Point, centre: Point = (0.0, 0.0)) -> None:
+    """A material's look on a box of half-size `half`: grain, gloss or nothing; a coat of paint hides it.
+
+    Wood has two dark grains, metal a white gloss, rubber is flat, glass has two short glints, clay has dots.
+    """
+    (a, b), (x, y), colour = half, centre, factors["colour"]
+    if factors["coat"] == "painted":
+        return
+    if factors["material"] == "wood":
+        for level in (-0.4 * b, 0.35 * b):
+            sketch.line((x - 0.9 * a, y + level), (x + 0.9 * a, y + level), shade(colour, 0.6), width=0.05)
+    elif factors["material"] in ("metal", "steel"):
+        sketch.line((x - 0.8 * a, y - 0.5 * b), (x + 0.5 * a, y - 0.5 * b), (245, 245, 245), width=0.08)
+    elif factors["material"] == "glass":
+        for level in (-0.5 * b, 0.1 * b):
+            sketch.line((x - 0.55 * a, y + level), (x - 0.55 * a, y + level + 0.35 * b), (245, 245, 245), width=0.08)
+    elif factors["material"] == "clay":
+        for i, j in ((-0.5, -0.4), (0.4, -0.1), (-0.2, 0.5)):
+            sketch.ellipse((x + i * a, y + j * b), (0.08, 0.08), shade(colour, 0.6))
 
 
-def string(canvas: Canvas, spot: dict, owner: int, events: Sequence[Event], time: float) -> None:
-    """A string over a board, its length `2 radius`; it blurs into a spindle as long as it rings."""
-    r, at, tilt = spot["radius"], (spot["x"], spot["y"]), spot["tilt"]
-    canvas.owner = owner
-    board = [(-1.1 * r, -0.7 * r), (1.1 * r, -0.5 * r), (1.1 * r, 0.5 * r), (-1.1 * r, 0.7 * r)]
-    canvas.polygon(turned(at, tilt, board), spot["colour"])
-    canvas.ellipse(at, (0.36 * r, 0.36 * r), 0, shade(spot["colour"], 0.35))
-    if spot["material"] == "steel":
-        start, end = turned(at, tilt, [(-r, -0.52 * r), (0.6 * r, -0.42 * r)])
-        canvas.line(start, end, (245, 245, 245), 0.02)
-    width = 0.42 * after(events, time, fade=0.3)
-    left, right = turned(at, tilt, [(-r, 0), (r, 0)])
-    place = 2 * spot["pick"] - 1
-    if width > 0.03:
-        canvas.owner = owner + 1
-        up, down = turned(at, tilt, [(place * r, -width * r), (place * r, width * r)])
-        canvas.polygon([left, up, right, down], shade(spot["colour"], 1.5))
-    canvas.owner = owner
-    canvas.line(left, right, (240, 240, 230), 0.015)
-    gap = min(1.0, height(events, time))
-    canvas.owner = owner + 1
-    tip = [(place * r, -0.55 * gap * r), ((place - 0.2) * r, -(0.55 * gap + 0.5) * r)]
-    canvas.polygon(turned(at, tilt, [*tip, ((place + 0.2) * r, tip[1][1])]), (250, 215, 70))
-
-
-def bird(canvas: Canvas, spot: dict, owner: int, events: Sequence[Event], time: float) -> None:
-    """A bird whose beak opens as far as its song is loud; body and head swell a little with it."""
-    wide = float(opening(events, np.array([time]))[0])
-    r, at, tilt, side = spot["radius"], (spot["x"], spot["y"]), spot["tilt"], spot["side"]
-    canvas.owner = owner
-    tail = [(-side * 0.6 * r, 0), (-side * 1.25 * r, -0.25 * r), (-side * 1.2 * r, 0.2 * r)]
-    canvas.polygon(turned(at, tilt, tail), shade(spot["colour"], 0.7))
-    canvas.ellipse(at, (0.85 * r, (0.66 + 0.1 * wide) * r), tilt, spot["colour"])
-    wing = turned(at, tilt, [(-side * 0.15 * r, -0.05 * r)])[0]
-    canvas.ellipse(wing, (0.42 * r, 0.25 * r), tilt + 0.4 * side, shade(spot["colour"], 0.75))
-    head = turned(at, tilt, [(side * 0.6 * r, -(0.5 + 0.12 * wide) * r)])[0]
-    canvas.owner = owner + 1
-    canvas.ellipse(head, (0.42 * r, 0.42 * r), 0, shade(spot["colour"], 1.15))
-    for way in (-1, 1):
-        jaw = [(0.25, 0), (0.22, way * 0.24), (0.85, way * (0.08 + 0.62 * wide))]
-        canvas.polygon([(head[0] + side * x * r, head[1] + y * r) for x, y in jaw], (240, 150, 40))
-    canvas.ellipse((head[0] + side * 0.12 * r, head[1] - 0.12 * r), (0.07 * r, 0.07 * r), 0, (15, 15, 15))
-
-
-DRAW = {"bar": bar, "drum": drum, "string": string, "bird": bird}
+cv2.setNumThreads(0)  # clips are small: OpenCV's threads cost more than they give, and many processes would fight
