@@ -54,9 +54,7 @@ class Sketch:
     def place(self, points: Sequence[Point]) -> np.ndarray:
         """Points in radii to points in units of the side: (1 or T, V, 2)."""
         c, s = np.cos(self.tilt), np.sin(self.tilt)
-        placed = [
-            (self.x + self.radius * (x * c - y * s), self.y + self.radius * (x * s + y * c)) for x, y in points
-        ]
+        placed = [(self.x + self.radius * (x * c - y * s), self.y + self.radius * (x * s + y * c)) for x, y in points]
         count = max(np.size(value) for point in placed for value in point)
         out = np.empty((count, len(placed), 2))
         for v, (x, y) in enumerate(placed):
@@ -67,7 +65,12 @@ class Sketch:
         self.parts.append(Part(shape, self.place(points), colour, width * self.radius, moving, seen, self.owner))
 
     def polygon(
-        self, points: Sequence[Point], colour: Colour, *, moving: bool | np.ndarray = False, seen: bool | np.ndarray = True
+        self,
+        points: Sequence[Point],
+        colour: Colour,
+        *,
+        moving: bool | np.ndarray = False,
+        seen: bool | np.ndarray = True,
     ) -> None:
         """A filled convex polygon."""
         self._add("polygon", points, colour, moving, seen)
@@ -204,9 +207,10 @@ def flow_of(parts: Sequence[Part], ids: np.ndarray) -> np.ndarray:
     det = now[..., 0, 0] * now[..., 1, 1] - now[..., 0, 1] * now[..., 1, 0]
     flat = np.abs(det) < 1e-6  # no area: it can only be shifted
     safe = np.where(flat, 1.0, det)
-    inverse = np.stack(
-        [np.stack([now[..., 1, 1], -now[..., 0, 1]], -1), np.stack([-now[..., 1, 0], now[..., 0, 0]], -1)], -2
-    ) / safe[..., None, None]
+    inverse = (
+        np.stack([np.stack([now[..., 1, 1], -now[..., 0, 1]], -1), np.stack([-now[..., 1, 0], now[..., 0, 0]], -1)], -2)
+        / safe[..., None, None]
+    )
     A = np.einsum("knij,knjl->knil", then, inverse) - np.eye(2)  # displacement = A (q - p0) + (p0' - p0)
     A[flat] = 0
     origin = P[:, :-1, 0]

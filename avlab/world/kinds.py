@@ -42,8 +42,8 @@ class Kind:
     highest frequency in Hz that must fit below half of the sample rate; `materials` (one at least) and those of
     them that `held_out` names, which the `iid` split never shows; `ranges` the kind's own factors: `(low, high)` for
     a number, a tuple of words for a choice; `look` draws it into a sketch at given times; `sound` is its `Voice`;
-    `beats` draws its events from a generator and the seconds of the clip. Optional: `path(factors, times)` to its
-    x in the picture where it travels; `notes(factors, events)` to `(start, end, MIDI number)`; `words(factors,
+    `beats` draws its events from a generator and the seconds of the clip. Optional: `path(factors, events, times)` to
+    its x in the picture where it travels (with no events it stands at `x`); `notes(factors, events)` to `(start, end, MIDI number)`; `words(factors,
     events)` to `(phones, words)`, both `(start, end, name)`.
     """
 
@@ -57,7 +57,7 @@ class Kind:
     held_out: tuple[str, ...] = ()
     highest: float = 3800.0
     ranges: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    path: Callable[[Factors, np.ndarray], np.ndarray] | None = None
+    path: Callable[[Factors, Sequence[Event], np.ndarray], np.ndarray] | None = None
     notes: Callable[[Factors, Sequence[Event]], list[tuple[float, float, float]]] | None = None
     words: Callable[[Factors, Sequence[Event]], tuple[list, list]] | None = None
 
