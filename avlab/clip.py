@@ -23,11 +23,17 @@ if TYPE_CHECKING:  # processes that only render clips start without torch
 class Truth:
     """What is known of a clip, where it is known; everything is optional but the number of objects is shared.
 
-    Shapes: `masks` (O, N, H, W) bool, `moving` (O, N, H, W) bool (the part that moves when the thing sounds),
-    `boxes` (O, N, 4) float `x0 y0 x1 y1` in [0, 1] of the picture's width and height, `sounding` (O, N) bool,
-    `stems` (O, C, L) float32 (each object's own sound), `onsets` list of `(seconds, strength, object)`,
-    `factors` one dict an object, `lag` seconds by which the sound comes after the picture, `corresponds` False for a
-    dubbed clip. `flow` (N, H, W, 2) px per frame, `notes`, `captions`, `phones`, `words`: where a world knows them.
+    Shapes: `masks` (O, N, H, W) bool (the visible part of each object), `moving` (O, N, H, W) bool (the part of it
+    that moves when the thing sounds), `boxes` (O, N, 4) float `x0 y0 x1 y1` in [0, 1] of the picture's width and
+    height, `sounding` (O, N) bool, `stems` (O, C, L) float32 (each object's own sound as the mix holds it), `dry`
+    (O, L) float32 (the same before place, room and lag), `offscreen` (C, L) float32 (what sounds and is not seen),
+    `azimuth` (O, N) float32 degrees from straight ahead, right positive; `flow` (N, H, W, 2) float32 px from a frame
+    to the next, x then y.
+
+    `onsets` list of `(seconds, strength, object)` as heard, `factors` one dict an object, `scene` what holds for the
+    whole clip, `notes` `(start, end, MIDI number, object)` with cents as fraction, `captions` wordings of one scene,
+    `phones` and `words` `(start, end, name)`, `lag` seconds by which the sound comes after the picture, `corresponds`
+    False for a dubbed clip.
     """
 
     masks: np.ndarray | None = None
@@ -35,10 +41,14 @@ class Truth:
     boxes: np.ndarray | None = None
     sounding: np.ndarray | None = None
     stems: np.ndarray | None = None
+    dry: np.ndarray | None = None
+    offscreen: np.ndarray | None = None
+    azimuth: np.ndarray | None = None
+    flow: np.ndarray | None = None
     onsets: list[tuple[float, float, int]] = field(default_factory=list)
     factors: list[dict[str, Any]] = field(default_factory=list)
-    flow: np.ndarray | None = None
-    notes: list[tuple[float, float, int]] = field(default_factory=list)
+    scene: dict[str, Any] = field(default_factory=dict)
+    notes: list[tuple[float, float, float, int]] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)
     phones: list[tuple[float, float, str]] = field(default_factory=list)
     words: list[tuple[float, float, str]] = field(default_factory=list)

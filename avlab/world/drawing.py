@@ -196,7 +196,7 @@ def flow_of(parts: Sequence[Part], ids: np.ndarray) -> np.ndarray:
     Needs parts known at N + 1 times. Every part moves by the affine map that takes its first three points from one
     frame to the next; scenery has none. Rounded to `FLOW_STEP`.
     """
-    N, size = ids.shape[:2]
+    size = ids.shape[1]
     flow = np.zeros((*ids.shape, 2), np.float32)
     movers = [k for k, part in enumerate(parts) if len(part.points) > 1]
     if not movers:
@@ -215,10 +215,11 @@ def flow_of(parts: Sequence[Part], ids: np.ndarray) -> np.ndarray:
     A[flat] = 0
     origin = P[:, :-1, 0]
     shift = P[:, 1:, 0] - origin - np.einsum("knij,knj->kni", A, origin)
-    place = np.full(len(parts) + 1, -1)
+    place = np.full(len(parts) + 1, -1, np.int16)
     place[np.array(movers) + 1] = np.arange(len(movers))
-    n, y, x = np.nonzero(np.isin(ids, np.array(movers) + 1))
-    k = place[ids[n, y, x]]
+    mover = place[ids]
+    n, y, x = np.nonzero(mover >= 0)
+    k = mover[n, y, x]
     a, b = A[k, n], shift[k, n]
     moved = np.stack([a[:, 0, 0] * x + a[:, 0, 1] * y + b[:, 0], a[:, 1, 0] * x + a[:, 1, 1] * y + b[:, 1]], -1)
     flow[n, y, x] = np.rint(np.clip(moved, -255, 255) / FLOW_STEP) * FLOW_STEP

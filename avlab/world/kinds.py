@@ -42,9 +42,11 @@ class Kind:
     highest frequency in Hz that must fit below half of the sample rate; `materials` (one at least) and those of
     them that `held_out` names, which the `iid` split never shows; `ranges` the kind's own factors: `(low, high)` for
     a number, a tuple of words for a choice; `look` draws it into a sketch at given times; `sound` is its `Voice`;
-    `beats` draws its events from a generator and the seconds of the clip. Optional: `path(factors, events, times)` to
-    its x in the picture where it travels (with no events it stands at `x`); `notes(factors, events)` to `(start, end, MIDI number)`; `words(factors,
-    events)` to `(phones, words)`, both `(start, end, name)`.
+    `beats` draws its events from a generator and the seconds of the clip.
+
+    Optional: `path(factors, events, times)` to its x in the picture where it travels (with no events it stands at
+    `x`); `notes(factors, events)` to `(start, end, MIDI number)`; `words(factors, events)` to `(phones, words)`, both
+    lists of `(start, end, name)`.
     """
 
     family: str

@@ -1,7 +1,8 @@
-"""From a scene to a `Clip`: frames, masks, stems and the mix, and worlds of numbered clips.
+"""From a scene to a `Clip`: frames, masks, flow, stems and the mix, and worlds of numbered clips.
 
-Clip `i` is a function of the world's settings, its seed and `i` alone: one `Generator(Philox)` keyed by seed and
-index, no global state, so any process renders the same bytes in any order.
+Clip `i` is a function of the world's settings, its seed and `i` alone: every random stream is keyed by seed and index,
+there is no global state, so any process renders the same bytes in any order. Waveforms lie on the grid of 16-bit
+sound, flow on steps of 1/128 px: storing them loses nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,26 @@ import numpy as np
 
 from avlab import media
 from avlab.clip import Batch, Clip, Truth, collate
-from avlab.world import drawing, sounds
-from avlab.world.scenes import FACTORS, KINDS, Thing, make_scene
-
-LEVELS = ("L0", "L1", "L2")
-SNR_DB = {"L1": (15.0, 30.0), "L2": (10.0, 25.0)}  # noise below the mix; L0 has none
+from avlab.world import sounds
+from avlab.world.captions import wordings
+from avlab.world.drawing import Part, Sketch, backdrop, flow_of, rasterise
+from avlab.world.families import KINDS
+from avlab.world.scenes import (
+    CEILING, LEVELS, RINGING, SHARED, SPLITS, WHOLE, Scene, Streams, Thing, another, changed, make_scene, streams,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class World:
     """A small audio-visual world in which what is heard is caused by what is seen.
 
-    `level` "L0" (one centred object, no noise), "L1" (anywhere, with noise) or "L2" (and up to two silent
-    look-alikes); `split` "iid"; `size` px a side; `fps` and `sample_rate` in Hz; `seconds` a clip; `kinds` a choice of
-    `world.KINDS` (default all). Raises `ValueError` naming the setting and what it may be.
+    `level` "L0" (one centred object, no noise), "L1" (anywhere, with noise), "L2" (and up to two silent look-alikes),
+    "L3" (two sources, sounds from outside the picture, a room that reverberates, loud noise) or "L4" (and dubbed,
+    lagging and occluded clips, unseen combinations). `split` "iid", "compositional" (kinds in materials that iid never
+    shows), "extrapolation" (sizes that iid never shows) or "counterfactual" (clip `2k` is clip `k` of iid, clip
+    `2k + 1` the same with one factor changed, named in `truth.scene["changed"]`). `size` px a side; `fps` and
+    `sample_rate` in Hz; `seconds` a clip; `kinds` a choice of `world.KINDS` (default all). Raises `ValueError` naming
+    the setting and what it may be.
 
     >>> world = World(level="L1", seed=0)
     >>> clip = world.clip(3)
@@ -51,22 +58,35 @@ class World:
     def __post_init__(self) -> None:
         object.__setattr__(self, "kinds", tuple(KINDS) if self.kinds is None else tuple(self.kinds))
         unknown = [k for k in self.kinds if k not in KINDS]
-        lowest = 16000 if "bird" in self.kinds else 8000
+        known = [k for k in self.kinds if k in KINDS]
+        shrill = max(known, key=lambda k: KINDS[k].highest, default=None)
+        lowest = 2 * KINDS[shrill].highest if shrill else 0
+        sources = LEVELS[self.level].sources if self.level in LEVELS else 1
         checks = (
             (self.level in LEVELS, f"level={self.level!r} is not one of {', '.join(LEVELS)}"),
-            (self.split == "iid", f"split={self.split!r} is not one of iid"),
-            (self.seed >= 0, f"seed={self.seed} must be 0 or more"),
+            (self.split in SPLITS, f"split={self.split!r} is not one of {', '.join(SPLITS)}"),
+            (0 <= self.seed < 2**63, f"seed={self.seed} must be 0 or more"),
             (16 <= self.size <= 512, f"size={self.size} must lie between 16 and 512 px"),
-            (1 <= self.fps <= 60, f"fps={self.fps} must lie between 1 and 60 Hz"),
+            (1 <= self.fps <= 240, f"fps={self.fps} must lie between 1 and 240 Hz"),
             (0.5 <= self.seconds <= 30, f"seconds={self.seconds} must lie between 0.5 and 30 s"),
             (self.fps * self.seconds > 0.5, f"seconds={self.seconds} at fps={self.fps} holds no frame: raise either"),
-            (
-                lowest <= self.sample_rate <= 96000,
-                f"sample_rate={self.sample_rate} must lie between {lowest} and 96000 Hz: "
-                "birds sing up to 7.6 kHz and need 16000, the other kinds 8000",
-            ),
             (not unknown, f"kinds={unknown} are not among {', '.join(KINDS)}"),
             (len(self.kinds) > 0, "kinds is empty: name at least one"),
+            (
+                lowest <= self.sample_rate <= 96000,
+                f"sample_rate={self.sample_rate} must lie between {lowest:.0f} and 96000 Hz: "
+                f"a {shrill} sounds up to {lowest / 2:.0f} Hz; raise it, or leave that kind out",
+            ),
+            (
+                len(set(self.kinds)) >= sources,
+                f"level={self.level!r} has {sources} sources of different kinds, kinds={self.kinds} names "
+                f"{len(set(self.kinds))}: name {sources} or more, or take level {', '.join(_levels_of_one())}",
+            ),
+            (
+                self.split != "compositional" or len(self._scene_kinds()) >= sources,
+                f"split='compositional' needs {sources} of the kinds with materials held out of iid: "
+                f"{', '.join(k for k in KINDS if KINDS[k].held_out)}",
+            ),
         )
         for good, message in checks:
             if not good:
@@ -74,95 +94,232 @@ class World:
 
     @property
     def factors(self) -> tuple[str, ...]:
-        """Names of the factors in `truth.factors` of each object."""
-        return FACTORS
+        """Names of all factors that `counterfactual` may set: what every thing has, what some kinds have, what the
+        whole clip has. Those of an object stand in `truth.factors`, those of the clip in `truth.scene`."""
+        own = dict.fromkeys(name for kind in self.kinds for name in KINDS[kind].ranges)
+        return (*SHARED, *own, *WHOLE)
+
+    def _scene_kinds(self) -> tuple[str, ...]:
+        if self.split != "compositional":
+            return self.kinds
+        return tuple(k for k in self.kinds if KINDS[k].held_out)
+
+    def _made(self, i: int) -> tuple[Scene, Streams, dict[str, Any]]:
+        if not 0 <= i < 2**63:
+            raise ValueError(f"World.clip({i}): indices start at 0")
+        split = "iid" if self.split == "counterfactual" else self.split
+        settings = {"level": self.level, "split": split, "seconds": self.seconds}
+        stream = streams(self.seed, i)
+        return make_scene(self._scene_kinds(), stream, **settings), stream, settings
 
     def clip(self, i: int) -> Clip:
         """Clip `i` (0 or more), with its truth."""
-        if i < 0:
-            raise ValueError(f"World.clip({i}): indices start at 0")
-        rng = np.random.Generator(np.random.Philox(key=[self.seed, i]))
-        things = make_scene(LEVELS.index(self.level), self.kinds, rng, seconds=self.seconds)
-        still = drawing.background(rng, self.size, plain=self.level == "L0")
-        frames, owners = draw(things, still, self.fps, self.seconds)
-        stems = [voice(t, self.seconds, self.sample_rate, rng) for t in things]
-        stereo = np.stack([pan(s, t.spot["x"]) for s, t in zip(stems, things, strict=True)])  # (O, C, L)
-        loudness = 10 ** (rng.uniform(-37, -27) / 20)  # root mean square of the mix: loudness tells no kind
-        mix = stereo.sum(axis=0)
-        level, peak = np.sqrt((mix**2).mean()), np.abs(mix).max()
-        stereo *= min(loudness / level, 0.95 / peak)  # the pluck of a string may peak 30 dB above its mean
-        mix = stereo.sum(axis=0)
-        if self.level in SNR_DB:
-            noise = rng.standard_normal(mix.shape, np.float32)
-            noise = noise + np.roll(noise, 1, axis=1)  # tilted towards low frequencies, as rooms are
-            snr = rng.uniform(*SNR_DB[self.level])
-            mix = mix + noise * (np.sqrt((mix**2).mean() / (noise**2).mean()) * 10 ** (-snr / 20))
-        mix = np.clip(mix, -1, 1).astype(np.float32)
-        source = f"world {self.level}/{self.split} seed {self.seed} clip {i}"
-        truth = truth_of(things, owners, stereo, self.fps, self.sample_rate)
-        return Clip(frames, mix, self.fps, self.sample_rate, things[0].kind, caption(things), source, 0.0, truth)
+        if self.split == "counterfactual" and i % 2:
+            scene, stream, _ = self._made(i // 2)
+            factor, value = another(scene, self.kinds, stream("another"))
+            return self.counterfactual(i - 1, factor, value)
+        scene, stream, _ = self._made(i // 2 if self.split == "counterfactual" else i)
+        return self._render(scene, stream, f"clip {i}")
+
+    def counterfactual(self, i: int, factor: str, value: Any, *, object: int = 0) -> Clip:
+        """Clip `i` with one factor of one object (or of the whole clip) set to `value`, and all else as it was.
+
+        What the factor causes follows it (a larger bar is lower, a new kind brings its own sound, events and
+        material); no other cause changes, down to the noise. Raises `ValueError` that names the factor and what it
+        may be.
+
+        >>> world = World(level="L1", seed=0, kinds=["bird"])
+        >>> a, b = world.clip(0), world.counterfactual(0, "colour", (255, 0, 0))
+        >>> bool((a.waveform == b.waveform).all()), bool((a.frames == b.frames).all())
+        (True, False)
+        """
+        scene, stream, settings = self._made(i // 2 if self.split == "counterfactual" else i)
+        new = changed(scene, factor, value, o=object, stream=stream, **settings)
+        clip = self._render(new, stream, f"clip {i} with {factor}={value}")
+        clip.truth.scene["changed"] = {"clip": i, "object": object, "factor": factor, "value": value}
+        return clip
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Several clips as one `Batch`, labelled by their place in `kinds`."""
         return collate([self.clip(int(i)) for i in indices], kinds=self.kinds, index=indices)
 
-
-def draw(things: Sequence[Thing], still: np.ndarray, fps: float, seconds: float) -> tuple[np.ndarray, np.ndarray]:
-    """Frames (N, H, W, 3) and owners (N, H, W): frame `n` shows the world at `n / fps`; the first lies in front."""
-    N = round(fps * seconds)
-    frames = np.empty((N, *still.shape), np.uint8)
-    owners = np.empty((N, *still.shape[:2]), np.uint8)
-    for n in range(N):
-        canvas = drawing.Canvas(still)
-        for o in reversed(range(len(things))):
-            thing = things[o]
-            drawing.DRAW[thing.kind](canvas, thing.spot, 2 * o + 1, thing.events, n / fps)
-        frames[n], owners[n] = canvas.pixels, canvas.owners
-    return frames, owners
+    def _render(self, scene: Scene, stream: Streams, name: str) -> Clip:
+        N, L = round(self.fps * self.seconds), round(self.seconds * self.sample_rate)
+        picture = draw(scene, self.level, self.size, np.arange(N + 1) / self.fps)
+        heard = sound(scene, stream, L, self.sample_rate)
+        truth = truth_of(scene, picture, heard, self.fps, self.sample_rate)
+        source = f"world {self.level}/{self.split} seed {self.seed} {name}"
+        label, caption = scene.things[0].kind, truth.captions[0]
+        return Clip(picture["frames"], heard["mix"], self.fps, self.sample_rate, label, caption, source, 0.0, truth)
 
 
-def voice(thing: Thing, seconds: float, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """The dry mono stem of one object, its root mean square 0.1; silent look-alikes: 0."""
-    if not thing.sounds:
-        return np.zeros(round(seconds * sample_rate), np.float32)
-    shared = {"f0": thing.f0, "seconds": seconds, "sample_rate": sample_rate}
-    if thing.kind == "bird":
-        stem = sounds.sung(thing.events, **thing.voice, **shared)
-    elif thing.kind == "string":
-        stem = sounds.plucked(thing.events, pick=thing.spot["pick"], material=thing.spot["material"], rng=rng, **shared)
-    else:
-        ratios = sounds.BAR_RATIOS if thing.kind == "bar" else sounds.MEMBRANE_RATIOS
-        stem = sounds.struck(thing.events, ratios=ratios, material=thing.spot["material"], **shared)
-    return stem * (0.1 / max(float(np.sqrt((stem**2).mean())), 1e-9))
+def _levels_of_one() -> list[str]:
+    return [name for name, level in LEVELS.items() if level.sources == 1]
 
 
-def pan(stem: np.ndarray, x: float) -> np.ndarray:
-    """A mono stem in two channels (C, L) of equal power: `cos` and `sin` of `x pi / 2`, x 0 left to 1 right."""
-    return np.stack([stem * np.cos(x * np.pi / 2), stem * np.sin(x * np.pi / 2)])
+def where(thing: Thing, times: np.ndarray) -> float | np.ndarray:
+    """The x of a thing in the picture, from 0 left to 1 right: one number, or one a time where it travels."""
+    path = KINDS[thing.kind].path
+    return thing.factors["x"] if path is None else path(thing.factors, thing.events, times)
 
 
-def truth_of(things: Sequence[Thing], owners: np.ndarray, stereo: np.ndarray, fps: float, sample_rate: int) -> Truth:
-    """Masks and boxes from the owners, sounding frames from the stems, onsets and factors from the scene."""
-    O, N = len(things), len(owners)
+def draw(scene: Scene, level: str, size: int, times: np.ndarray) -> dict[str, np.ndarray]:
+    """`frames` (N, H, W, 3), `owners` (N, H, W), `flow` (N, H, W, 2) of a scene at N + 1 times; the last is for flow.
+
+    Owners: `2 o + 1` where the body of object `o` is seen, `2 o + 2` where its moving part is, 0 for what is no object.
+    """
+    parts: list[Part] = []
+    for o, thing in reversed(list(enumerate(scene.things))):
+        sketch = Sketch(thing.factors, times, owner=o, x=where(thing, times))
+        KINDS[thing.kind].look(sketch, thing.factors, thing.events, times)
+        parts += sketch.parts
+    if scene.occluder is not None:
+        parts.append(_occluder(scene.occluder, times))
+    still = backdrop(np.random.Generator(np.random.Philox(scene.backdrop)), size, plain=level == "L0")
+    if scene.room is not None:
+        still = _room(still, scene.room)
+    N = len(times) - 1
+    frames, ids = rasterise(parts, still, N)
+    owners = np.zeros((N, len(parts) + 1), np.uint8)
+    for k, part in enumerate(parts):
+        if part.owner >= 0:
+            owners[:, k + 1] = 2 * part.owner + 1 + np.broadcast_to(part.moving, len(times))[:N]
+    seen = np.stack([row[frame] for row, frame in zip(owners, ids, strict=True)])
+    return {"frames": frames, "owners": seen, "flow": flow_of(parts, ids)}
+
+
+def _occluder(panel: dict[str, Any], times: np.ndarray) -> Part:
+    """A plain panel in front of everything, from edge to edge, that may slide."""
+    centre = panel["x" if panel["upright"] else "y"] + panel["speed"] * (times - times.mean())
+    low, high = centre - panel["width"] / 2, centre + panel["width"] / 2
+    ends = [(low, -0.1), (high, -0.1), (high, 1.1), (low, 1.1)]
+    points = np.stack([np.stack(np.broadcast_arrays(a, b), -1) for a, b in ends], axis=1)  # (T, 4, 2)
+    return Part("polygon", points if panel["upright"] else points[..., ::-1], panel["colour"], 0.0, False, True, -1)
+
+
+def _room(still: np.ndarray, side: float) -> np.ndarray:
+    """The backdrop as the five visible walls of a cubic room of `side` m: the larger, the smaller its far wall looks.
+
+    Seen from 1.5 m before its open side: the far wall's share of the picture is `1.5 / (1.5 + side)`.
+    """
+    size, half = len(still), 0.5 * 1.5 / (1.5 + side)
+    near, far = (
+        [(0, 0), (1, 0), (1, 1), (0, 1)],
+        [(0.5 + i * half, 0.5 + j * half) for i, j in ((-1, -1), (1, -1), (1, 1), (-1, 1))],
+    )
+    light = np.ones((size, size), np.float32)
+    walls = [(1.15, 0), (0.9, 1), (0.75, 2), (0.85, 3)]  # ceiling, right, floor, left
+    for gain, k in walls:
+        corners = np.array([near[k], near[(k + 1) % 4], far[(k + 1) % 4], far[k]]) * size - 0.5
+        cv2.fillConvexPoly(light, np.rint(corners * 16).astype(np.int32), gain, cv2.LINE_8, 4)
+    return np.clip(still * light[..., None], 0, 255).astype(np.uint8)
+
+
+def sound(scene: Scene, stream: Streams, L: int, sample_rate: int) -> dict[str, np.ndarray | None]:
+    """`mix` (C, L), `stems` (O, C, L) as the mix holds them, `dry` (O, L), `offscreen` (C, L) or None, on the grid.
+
+    The mix is the exact sum of stems, what is off screen, and noise. Sources peak at `CEILING` in all.
+    """
+    sources = [thing for thing in (*scene.things, *scene.unseen) if thing.sounds]
+    late = round(scene.lag * sample_rate)
+    answer = sounds.room_response(scene.room, sample_rate, stream("room")) if scene.room is not None else None
+    times = np.arange(L) / sample_rate
+
+    def voice(thing: Thing) -> tuple[np.ndarray, np.ndarray]:
+        if not thing.sounds or not thing.events:
+            return np.zeros(L, np.float32), np.zeros((2, L), np.float32)
+        rng = stream("voice", thing.number)
+        dry = KINDS[thing.kind].sound(
+            thing.factors, thing.events, seconds=L / sample_rate, sample_rate=sample_rate, rng=rng
+        )
+        dry = sounds.levelled(dry, thing.factors["loudness"], CEILING / len(sources))
+        x = where(thing, times) if KINDS[thing.kind].path is not None else thing.factors["x"]
+        wet = sounds.delayed(sounds.pan(dry, x), late)
+        if answer is not None:
+            wet = sounds.in_room(wet, sounds.delayed(dry, late), answer)
+        return dry, sounds.on_grid(wet)
+
+    seen = [voice(thing) for thing in scene.things]
+    dry, stems = (np.stack(column) for column in zip(*seen, strict=True))
+    offscreen = sounds.on_grid(sum(voice(thing)[1] for thing in scene.unseen)) if scene.unseen else None
+    mix = stems.sum(axis=0) + (0 if offscreen is None else offscreen)
+    if scene.snr is not None:
+        noise = stream("noise").standard_normal(mix.shape, np.float32)
+        noise[:, 1:] = noise[:, 1:] + noise[:, :-1]  # tilted towards low frequencies, as rooms are
+        level = max(thing.factors["loudness"] for thing in sources) - scene.snr  # dB of full scale
+        mix = mix + sounds.on_grid(noise * np.float32(10 ** (level / 20) / np.sqrt(2)))
+    return {
+        "mix": np.clip(mix, -1, 1 - sounds.STEP),
+        "stems": stems,
+        "dry": sounds.on_grid(dry),
+        "offscreen": offscreen,
+    }
+
+
+def truth_of(scene: Scene, picture: dict, heard: dict, fps: float, sample_rate: int) -> Truth:
+    """Masks and boxes from the owners, sounding frames from the stems, onsets and the rest from the scene."""
+    O, owners, things, lag = len(scene.things), picture["owners"], scene.things, scene.lag
+    N, L = len(owners), heard["mix"].shape[1]
     body = 2 * np.arange(O, dtype=np.uint8)[:, None, None, None] + 1
     moving = owners[None] == body + 1  # (O, N, H, W)
     masks = (owners[None] == body) | moving
-    frame_of = (np.arange(stereo.shape[-1]) * fps / sample_rate + 1e-9).astype(int)  # beyond N: after the last frame
-    power = np.stack([np.bincount(frame_of, s, minlength=N)[:N] for s in (stereo**2).sum(axis=1)])  # (O, N)
+    frame_of = (np.arange(L) * fps / sample_rate + 1e-9).astype(int)  # beyond N: after the last frame
+    late = sounds.delayed(heard["dry"], round(lag * sample_rate)).astype(float)
+    power = np.stack([np.bincount(frame_of, stem**2, minlength=N)[:N] for stem in late])  # (O, N)
     sounding = power > 1e-4 * np.maximum(power.max(axis=1, keepdims=True), 1e-12)  # within 40 dB of its loudest frame
-    factors = [
-        {
-            "kind": t.kind, "family": KINDS[t.kind].family, "size": t.spot["radius"], "f0": t.f0, "sounds": t.sounds,
-            "moves": [e.time for e in t.events],
-            **{name: t.spot[name] for name in ("material", "x", "y", "colour", "tilt", "pick")}, **t.voice,
-        }
-        for t in things
-    ]  # fmt: skip
-    onsets = sorted((e.time, e.strength, o) for o, t in enumerate(things) if t.sounds for e in t.events)
+    middles = (np.arange(N) + 0.5) / fps
+    azimuth = np.stack([np.broadcast_to(np.clip(where(t, middles), 0, 1), N) for t in things]) * 90 - 45
+    audible = [(o, t) for o, t in enumerate(things) if t.sounds and t.events]
+    onsets = sorted((e.time + lag, e.strength, o) for o, t in audible for e in t.events)
+    phones, words = _spoken([t for _, t in audible], lag)
     return Truth(
-        masks=masks, moving=moving, boxes=boxes_of(masks), sounding=sounding, stems=stereo.astype(np.float32),
-        onsets=onsets, factors=factors, captions=[caption(things)],
+        masks=masks, moving=moving, boxes=boxes_of(masks), sounding=sounding, stems=heard["stems"], dry=heard["dry"],
+        offscreen=heard["offscreen"], azimuth=azimuth.astype(np.float32), flow=picture["flow"],
+        onsets=[onset for onset in onsets if 0 <= onset[0] < L / sample_rate],
+        factors=[_facts(thing) for thing in things], scene=_facts_of_all(scene), notes=_notes(audible, lag),
+        captions=wordings(scene), phones=phones, words=words, lag=lag, corresponds=not scene.dubbed,
     )  # fmt: skip
+
+
+def _facts(thing: Thing) -> dict[str, Any]:
+    kind = KINDS[thing.kind]
+    return {
+        "kind": thing.kind, "family": kind.family, "f0": float(kind.pitch(thing.factors)), "sounds": thing.sounds,
+        **thing.factors, "events": [tuple(event) for event in thing.events],
+    }  # fmt: skip
+
+
+def _facts_of_all(scene: Scene) -> dict[str, Any]:
+    """What holds for the whole clip. `xor`: the front thing rings on (heard) XOR leans to the right (seen).
+
+    It is known for painted things of kinds with materials that ring and others that do not: paint hides the material,
+    so that neither sense alone can tell it.
+    """
+    front = scene.things[0]
+    rings = {m in RINGING for m in KINDS[front.kind].materials}
+    hidden = front.factors["coat"] == "painted" and len(rings) == 2 and front.sounds
+    xor = (front.factors["material"] in RINGING) != (front.factors["tilt"] > 0) if hidden else None
+    return {
+        "backdrop": scene.backdrop, "snr": scene.snr, "room": scene.room, "lag": scene.lag, "occluder": scene.occluder,
+        "dubbed": scene.dubbed, "offscreen": [_facts(thing) for thing in scene.unseen], "xor": xor,
+        "reverberation": None if scene.room is None else sounds.reverberation_time(scene.room),
+    }  # fmt: skip
+
+
+def _notes(audible: list[tuple[int, Thing]], lag: float) -> list[tuple[float, float, float, int]]:
+    """Notes of all that plays some, as heard."""
+    played = [(o, t, KINDS[t.kind].notes) for o, t in audible]
+    return sorted((a + lag, b + lag, n, o) for o, t, notes in played if notes for a, b, n in notes(t.factors, t.events))
+
+
+def _spoken(audible: list[Thing], lag: float) -> tuple[list, list]:
+    """Phones and words of the first one that speaks, as heard."""
+    for thing in audible:
+        spoken = KINDS[thing.kind].words
+        if spoken is not None:
+            both = spoken(thing.factors, thing.events)
+            return tuple([(a + lag, b + lag, name) for a, b, name in part] for part in both)
+    return [], []
 
 
 def boxes_of(masks: np.ndarray) -> np.ndarray:
@@ -175,22 +332,13 @@ def boxes_of(masks: np.ndarray) -> np.ndarray:
     return np.stack(edges, axis=-1) * seen[..., None]
 
 
-def caption(things: Sequence[Thing]) -> str:
-    """One sentence: what sounds, of what, where, and what stays silent."""
-    t = things[0]
-    size = "small" if t.spot["radius"] < 13 / 64 else "large" if t.spot["radius"] > 15 / 64 else "middle-sized"
-    side = "left" if t.spot["x"] < 0.4 else "right" if t.spot["x"] > 0.6 else "middle"
-    silent = [f"a silent {other.kind}" for other in things[1:]]
-    return f"a {size} {t.spot['material']} {t.kind} sounds on the {side}" + (
-        f", beside {' and '.join(silent)}" if silent else ""
-    )
-
-
-def export(directory: str | Path, *, clips: int = 20, size: int = 64, **settings: Any) -> list[Path]:
-    """Write the first `clips` clips of a world as media files (H.264 and AAC in mp4), the truth as JSON beside each.
+def export(
+    directory: str | Path, *, clips: int = 20, size: int = 64, lossless_audio: bool = False, **settings: Any
+) -> list[Path]:
+    """Write the first `clips` clips of a world as media files (H.264 and AAC or FLAC in mp4), the truth as JSON beside.
 
     Also writes `labels.csv` (file, label, caption), which `datasets.folder.scan` reads. The JSON holds boxes, sounding
-    frames, onsets and factors. Returns the paths of the media files.
+    frames, onsets, notes, words, captions and all factors. Returns the paths of the media files.
     """
     world = World(size=size, **settings)
     folder = Path(directory)
@@ -199,12 +347,14 @@ def export(directory: str | Path, *, clips: int = 20, size: int = 64, **settings
     for i in range(clips):
         clip = world.clip(i)
         path = folder / f"{i:03d}_{clip.label}.mp4"
-        media.write(clip, path)
+        media.write(clip, path, lossless_audio=lossless_audio)
         truth = clip.truth
         known = {
-            "source": clip.source, "label": clip.label, "caption": clip.caption, "fps": clip.fps,
+            "source": clip.source, "label": clip.label, "captions": truth.captions, "fps": clip.fps,
             "boxes": np.round(truth.boxes, 4).tolist(), "sounding": truth.sounding.astype(int).tolist(),
-            "onsets": truth.onsets, "factors": truth.factors,
+            "azimuth": np.round(truth.azimuth, 1).tolist(), "onsets": truth.onsets, "notes": truth.notes,
+            "phones": truth.phones, "words": truth.words, "lag": truth.lag, "corresponds": truth.corresponds,
+            "factors": truth.factors, "scene": truth.scene,
         }  # fmt: skip
         path.with_suffix(".json").write_text(json.dumps(known))
         paths.append(path)
@@ -212,12 +362,3 @@ def export(directory: str | Path, *, clips: int = 20, size: int = 64, **settings
     with (folder / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["file", "label", "caption"], *rows])
     return paths
-
-
-def without_truth(world: World, indices: Sequence[int]) -> list[Clip]:
-    """Several clips, mono and without truth: most of the bytes between processes, and training needs none."""
-    clips = [world.clip(i) for i in indices]
-    return [replace(clip, waveform=clip.mono()[None], truth=None) for clip in clips]
-
-
-cv2.setNumThreads(0)  # clips are small: OpenCV's threads cost more than they give, and many processes would fight

@@ -1,125 +1,333 @@
-"""What there is and what happens: from a seed and an index to objects, their places and their events.
+"""What there is and what happens: from a seed and an index to things, their places, their events and the room.
 
 The causal graph of the world, read downwards: level -> number of things -> kind, size, material, place, colour ->
-events (when, how hard) -> and from there both `drawing` and `sounds`. Colour, background and loudness are drawn
-independently of the kind, so that none of them tells it.
+events (when, how hard) -> and from there both picture and sound. Colour, background and loudness are drawn
+independently of the kind, so that none of them tells it. Every draw has a random stream of its own, so that changing
+one cause leaves all others as they were.
 """
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from avlab.world.sounds import Event
+from avlab.world.families import KINDS
+from avlab.world.kinds import LARGEST, SMALLEST, Event
+
+Streams = Callable[..., np.random.Generator]
 
 
-class Kind(NamedTuple):
-    """A kind: its family, its law (for people), `f0` in Hz of the largest and the smallest, its materials."""
+class Level(NamedTuple):
+    """How hard a clip is.
 
-    family: str
-    law: str
-    low: float
-    high: float
-    materials: tuple[str, ...]
+    `snr` range in dB of the noise below the loudest source (None: no noise), `silent` the most silent look-alikes,
+    `sources` that sound and are seen, `offscreen` the share of clips with a sound from outside; `room` whether there
+    is a visible room that reverberates; `tricks` whether clips are dubbed, lag, are occluded, show unseen combinations.
+    """
+
+    snr: tuple[float, float] | None
+    silent: int = 0
+    sources: int = 1
+    offscreen: float = 0.0
+    room: bool = False
+    tricks: bool = False
 
 
-KINDS = {
-    "bar": Kind(
-        "struck", "f0 ~ 1 / length^2; partials 1, 2.757, 5.404, 8.933", 260.0, 842.0, ("wood", "metal", "rubber")
-    ),
-    "drum": Kind(
-        "struck", "f0 ~ 1 / radius; partials 1, 1.593, 2.136, 2.296", 95.0, 171.0, ("wood", "metal", "rubber")
-    ),
-    "string": Kind("string", "f0 ~ 1 / length; a loop of one period, damped", 150.0, 270.0, ("nylon", "steel")),
-    "bird": Kind("bird", "f0 ~ 1 / size; beak opening = loudness", 1500.0, 2700.0, ("feather",)),
+LEVELS = {
+    "L0": Level(None),
+    "L1": Level((15.0, 30.0)),
+    "L2": Level((10.0, 25.0), silent=2),
+    "L3": Level((-5.0, 10.0), silent=1, sources=2, offscreen=0.5, room=True),
+    "L4": Level((-5.0, 10.0), silent=1, sources=2, offscreen=0.5, room=True, tricks=True),
 }
-FACTORS = ("kind", "size", "material", "x", "y", "colour", "tilt", "pick", "sweep", "trill")
-SMALLEST, LARGEST = 10 / 64, 18 / 64  # radius as a share of the picture's side
+SPLITS = ("iid", "compositional", "extrapolation", "counterfactual")
+LOUDNESS = (-40.0, -30.0)  # dB of full scale, root mean square of the loudest source: it tells no kind
+CEILING = 0.6  # what all sources together may peak at: with the noise nothing is clipped
+DUBBED, LAGGING, OCCLUDED = 0.2, 0.3, 0.5  # shares of the clips of a level with tricks
+RINGING = ("metal", "steel", "glass")  # materials whose sound lasts
+SHARED: dict[str, tuple[float, float] | None] = {  # what every thing has, and between which values it may be set
+    "size": (7 / 64, 22 / 64), "material": None, "coat": None, "x": (0.0, 1.0), "y": (0.0, 1.0), "tilt": (-0.6, 0.6),
+    "colour": None, "accent": None, "loudness": (-60.0, -20.0), "sounds": None, "events": None, "kind": None,
+}  # fmt: skip
+WHOLE: dict[str, tuple[float, float]] = {  # what holds for the whole clip
+    "backdrop": (0, 2**31), "snr": (-30.0, 60.0), "room": (1.5, 8.0), "lag": (-1.0, 1.0),
+}  # fmt: skip
+COATS = ("bare", "painted")
 
 
 @dataclass
 class Thing:
-    """One object: `spot` is seen, `voice` is heard, `events` drive both; `sounds` is False for a look-alike."""
+    """One object: its kind, its factors, the events that drive sound and picture; silent if it does not sound.
 
+    `number` names its random streams.
+    """
+
+    number: int
     kind: str
-    spot: dict[str, Any]
-    f0: float
-    voice: dict[str, float]
-    events: list[Event] = field(default_factory=list)
+    factors: dict[str, Any]
+    events: list[Event]
     sounds: bool = True
 
 
-def pitch(kind: str, radius: float) -> float:
-    """`f0` in Hz of a kind with a radius (a share of the picture's side): `low (LARGEST / radius)^p`.
+@dataclass
+class Scene:
+    """All causes of one clip. The first of `things` lies in front and names the clip; `unseen` sound only.
 
-    The power `p` is 2 for a bar and 1 for a drum, a string and a bird; `high` of each kind is where that law ends at
-    the smallest size.
-
-    >>> round(pitch("drum", 18 / 64)), round(pitch("drum", 10 / 64)), round(pitch("bar", 10 / 64))
-    (95, 171, 842)
+    `snr` in dB or None, `room` the side of a cubic room in metres or None, `lag` in seconds, `backdrop` the seed of the
+    background, `occluder` its place and size in units of the picture, `dubbed` says that the first thing's own sound
+    was replaced.
     """
-    return KINDS[kind].low * (LARGEST / radius) ** (2 if kind == "bar" else 1)
+
+    things: list[Thing]
+    unseen: list[Thing] = field(default_factory=list)
+    snr: float | None = None
+    room: float | None = None
+    lag: float = 0.0
+    backdrop: int = 0
+    occluder: dict[str, Any] | None = None
+    dubbed: bool = False
 
 
-def events_of(kind: str, rng: np.random.Generator, seconds: float) -> list[Event]:
-    """Two to five events at irregular times, at least a quarter second apart, with strengths from 0.35 to 1."""
-    count = int(rng.integers(2, 6))
-    room = seconds - 0.35 - 0.25 * (count - 1)
-    if room <= 0:
-        count, room = 1, max(seconds - 0.35, 0.05)
-    times = np.sort(rng.uniform(0, room, count)) + 0.12 + 0.25 * np.arange(count)
-    lengths = rng.uniform(0.16, 0.25, count) if kind == "bird" else np.zeros(count)
-    return [
-        Event(float(t), float(s), float(n)) for t, s, n in zip(times, rng.uniform(0.35, 1, count), lengths, strict=True)
-    ]
+def streams(seed: int, i: int) -> Streams:
+    """Independent generators of clip `i`, by name and number: Philox keyed by seed and index, counted by the name."""
+
+    def stream(name: str, number: int = 0, kind: str = "") -> np.random.Generator:
+        code = int.from_bytes(name[:8].encode().ljust(8), "little")
+        which = number + 1000 * (1 + list(KINDS).index(kind) if kind else 0)
+        return np.random.Generator(np.random.Philox(key=[seed, i], counter=[0, 0, which, code]))
+
+    return stream
 
 
-def free_place(radius: float, rng: np.random.Generator, others: list[Thing]) -> tuple[float, float] | None:
+def materials_of(kind: str, *, split: str, tricks: bool) -> tuple[str, ...]:
+    """The materials of a kind that a split shows: `iid` without the held-out ones, `compositional` only those."""
+    known = KINDS[kind]
+    if tricks:
+        return known.materials
+    if split == "compositional":
+        return known.held_out
+    return tuple(m for m in known.materials if m not in known.held_out)
+
+
+def free_place(radius: float, rng: np.random.Generator, others: Sequence[Thing]) -> tuple[float, float] | None:
     """Where an object of this radius leaves the others mostly uncovered; None where 20 tries find no such place."""
     for _ in range(20):
         x = float(rng.uniform(1.15 * radius, 1 - 1.15 * radius))
-        y = float(rng.uniform(1.6 * radius, 1 - 0.95 * radius))  # above it is room for the mallet
-        if all(math.hypot(x - o.spot["x"], y - o.spot["y"]) > 0.7 * (radius + o.spot["radius"]) for o in others):
+        y = float(rng.uniform(1.6 * radius, 1 - 0.95 * radius))  # above it is room for what strikes it
+        apart = (math.hypot(x - o.factors["x"], y - o.factors["y"]) / (radius + o.factors["size"]) for o in others)
+        if all(distance > 0.7 for distance in apart):
             return x, y
     return None
 
 
 def make_thing(
-    kind: str, rng: np.random.Generator, *, seconds: float, others: list[Thing], centred: bool = False
+    number: int, kind: str, stream: Streams, *, level: str, split: str, seconds: float, others: Sequence[Thing] = ()
 ) -> Thing | None:
-    """Draw one object of a kind: size, place, material, colour, and its events; None where there is no place for it."""
-    radius = float(rng.uniform(SMALLEST, LARGEST))
-    place = (0.5, 0.55) if centred else free_place(radius, rng, others)
+    """Draw one object of a kind: what all things have, the kind's own factors, its events; None without a free place."""
+    rng = stream("thing", number)
+    if split == "extrapolation":
+        small = rng.random() < 0.5
+        size = float(rng.uniform(7 / 64, SMALLEST) if small else rng.uniform(LARGEST, 22 / 64))
+    else:
+        size = float(rng.uniform(SMALLEST, LARGEST))
+    place = (0.5, 0.55) if level == "L0" else free_place(size, rng, others)
     if place is None:
         return None
-    spot = {
-        "radius": radius,
-        "x": place[0],
-        "y": place[1],
-        "tilt": float(rng.uniform(-0.4, 0.4)),
-        "side": 1 if place[0] < 0.5 else -1,  # a bird looks towards the middle: its beak stays in the picture
-        "pick": float(rng.uniform(0.12, 0.5)),
-        "colour": tuple(int(c) for c in rng.uniform(50, 235, 3)),
-        "material": str(rng.choice(KINDS[kind].materials)),
-    }
-    voice = {"sweep": float(rng.uniform(-0.35, 0.4)), "trill": float(rng.uniform(12, 30))}
-    return Thing(kind, spot, pitch(kind, radius), voice, events_of(kind, rng, seconds))
+    factors: dict[str, Any] = {"size": size, "x": place[0], "y": place[1]}
+    factors["tilt"] = float(rng.uniform(0.1, 0.4) * rng.choice([-1, 1]))
+    factors["colour"], factors["accent"] = (tuple(int(c) for c in rng.uniform(50, 235, 3)) for _ in range(2))
+    factors["coat"] = "painted" if rng.random() < 1 / 3 and level != "L0" else "bare"
+    factors["loudness"] = float(rng.uniform(*LOUDNESS))
+    events = KINDS[kind].beats(stream("beats", number, kind), seconds)
+    return Thing(number, kind, factors | own_factors(number, kind, stream, level=level, split=split), events)
 
 
-def make_scene(level: int, kinds: tuple[str, ...], rng: np.random.Generator, *, seconds: float) -> list[Thing]:
-    """The objects of one clip: the one that sounds first, then silent look-alikes (from L2 on, 0 to 2 of them).
+def own_factors(number: int, kind: str, stream: Streams, *, level: str, split: str) -> dict[str, Any]:
+    """The material and the factors that only this kind has."""
+    rng = stream("own", number, kind)
+    own: dict[str, Any] = {"material": str(rng.choice(materials_of(kind, split=split, tricks=LEVELS[level].tricks)))}
+    for name, values in KINDS[kind].ranges.items():
+        own[name] = str(rng.choice(values)) if isinstance(values[0], str) else float(rng.uniform(*values))
+    return own
 
-    Two look-alikes in three move on their own time, the third stands still. One without a free place is left out.
+
+def make_scene(kinds: Sequence[str], stream: Streams, *, level: str, split: str, seconds: float) -> Scene:
+    """All causes of one clip.
+
+    The thing in front sounds; a second source (of another kind) is 1 to 6 dB softer; two silent look-alikes in three
+    move on their own time, the third stands still. One without a free place is left out.
     """
-    things = [make_thing(str(rng.choice(kinds)), rng, seconds=seconds, others=[], centred=level == 0)]
-    for _ in range(int(rng.integers(0, 3)) if level >= 2 else 0):
-        kind, moves = str(rng.choice(kinds)), rng.random() < 2 / 3
-        new = make_thing(kind, rng, seconds=seconds, others=things)
+    rules, rng = LEVELS[level], stream("scene")
+    settings = {"level": level, "split": split, "seconds": seconds}
+    front = str(rng.choice(kinds))
+    things = [make_thing(0, front, stream, **settings)]
+    sounding = [front]
+    for number in range(1, rules.sources):
+        kind = str(rng.choice([k for k in kinds if k not in sounding]))
+        new, softer = make_thing(number, kind, stream, others=things, **settings), rng.uniform(1, 6)
         if new is not None:
-            new.sounds = False
-            new.events = new.events if moves else []
+            new.factors["loudness"] = things[0].factors["loudness"] - float(softer)
             things.append(new)
-    return things
+            sounding.append(kind)
+    for number in range(10, 10 + int(rng.integers(0, rules.silent + 1))):
+        kind, moves = str(rng.choice(kinds)), rng.random() < 2 / 3
+        new = make_thing(number, kind, stream, others=things, **settings)
+        if new is not None:
+            things.append(Thing(number, kind, new.factors, new.events if moves else [], sounds=False))
+    scene = Scene(things, backdrop=int(rng.integers(2**31)))
+    scene.snr = float(rng.uniform(*rules.snr)) if rules.snr else None
+    scene.room = float(rng.uniform(2.0, 6.0)) if rules.room else None
+    if rng.random() < rules.offscreen:
+        scene.unseen.append(_voice_from_outside(20, kinds, sounding, stream, rng, softer=(3, 12), **settings))
+    if rules.tricks:
+        _play_tricks(scene, kinds, sounding, stream, **settings)
+    return scene
+
+
+def _voice_from_outside(
+    number: int,
+    kinds: Sequence[str],
+    sounding: list[str],
+    stream: Streams,
+    rng: np.random.Generator,
+    *,
+    softer: tuple[float, float],
+    **settings: Any,
+) -> Thing:
+    """A thing that is heard and not seen, at an edge of the picture; of a kind that does not sound yet if there is."""
+    kind = str(rng.choice([k for k in kinds if k not in sounding] or list(kinds)))
+    thing = make_thing(number, kind, stream, **settings)
+    thing.factors["x"] = float(rng.choice([0.0, 1.0]))
+    thing.factors["loudness"] -= float(rng.uniform(*softer))
+    return thing
+
+
+def _play_tricks(scene: Scene, kinds: Sequence[str], sounding: list[str], stream: Streams, **settings: Any) -> None:
+    """Dubbing, lag and occlusion, each in a share of the clips."""
+    rng, front = stream("tricks"), scene.things[0]
+    if rng.random() < DUBBED:
+        foreign = _voice_from_outside(21, kinds, sounding, stream, rng, softer=(0, 0), **settings)
+        foreign.factors |= {name: front.factors[name] for name in ("x", "loudness")}
+        scene.unseen.append(foreign)
+        front.sounds, scene.dubbed = False, True
+    if rng.random() < LAGGING:
+        scene.lag = float(rng.uniform(0.15, 0.5) * rng.choice([-1, 1]))
+    if rng.random() < OCCLUDED:
+        across, size = rng.random() < 0.5, front.factors["size"]
+        scene.occluder = {
+            "x": front.factors["x"] + float(rng.uniform(-0.8, 0.8)) * size,
+            "y": front.factors["y"] + float(rng.uniform(-0.8, 0.8)) * size,
+            "width": float(rng.uniform(0.5, 0.9)) * size,
+            "speed": float(rng.uniform(-0.15, 0.15)),
+            "upright": bool(across),
+            "colour": tuple(int(c) for c in rng.uniform(50, 235, 3)),
+        }  # fmt: skip
+
+
+def allowed(scene: Scene, factor: str, o: int) -> str:
+    """What `factor` of object `o` may be set to, in words. Raises `ValueError` for a factor that it does not have."""
+    if factor in WHOLE:
+        low, high = WHOLE[factor]
+        return f"a number from {low:g} to {high:g}"
+    thing = scene.things[o]
+    known = KINDS[thing.kind]
+    words = {
+        "kind": f"one of {', '.join(KINDS)}", "material": f"one of {', '.join(known.materials)}",
+        "coat": f"one of {', '.join(COATS)}", "sounds": "True or False",
+        "colour": "three whole numbers from 0 to 255", "accent": "three whole numbers from 0 to 255",
+        "events": "a list of (seconds, strength from 0 to 1, length in seconds)",
+    }  # fmt: skip
+    if factor in words:
+        return words[factor]
+    values = SHARED.get(factor) or known.ranges.get(factor)
+    if values is None:
+        names = [*SHARED, *known.ranges, *WHOLE]
+        raise ValueError(f"a {thing.kind} has no factor {factor!r}; it has {', '.join(names)}")
+    if isinstance(values[0], str):
+        return f"one of {', '.join(values)}"
+    return f"a number from {values[0]:g} to {values[1]:g}"
+
+
+def changed(
+    scene: Scene, factor: str, value: Any, *, o: int, stream: Streams, level: str, split: str, seconds: float
+) -> Scene:
+    """A copy of a scene in which one factor of one object (or of the whole clip) is set to `value`.
+
+    `kind` brings the new kind's own factors, material and events; `room` and `snr` may be None. Raises `ValueError`
+    that names the factor and what it may be.
+    """
+    if not 0 <= o < len(scene.things):
+        raise ValueError(f"object={o}: this clip shows objects 0 to {len(scene.things) - 1}")
+    said = allowed(scene, factor, o)
+    new = copy.deepcopy(scene)
+    if factor in WHOLE:
+        if not (value is None and factor in ("snr", "room")) and not _within(value, WHOLE[factor]):
+            raise ValueError(f"{factor}={value!r} is not {said}")
+        setattr(new, factor, int(value) if factor == "backdrop" else value)
+        return new
+    thing = new.things[o]
+    if not _fits(thing, factor, value):
+        raise ValueError(f"{factor}={value!r} is not {said}")
+    if factor == "kind":
+        own = own_factors(thing.number, value, stream, level=level, split=split)
+        shared = {name: v for name, v in thing.factors.items() if name in SHARED and name != "material"}
+        moves = bool(thing.events)
+        events = KINDS[value].beats(stream("beats", thing.number, value), seconds) if moves else []
+        new.things[o] = Thing(thing.number, value, shared | own, events, thing.sounds)
+    elif factor == "events":
+        thing.events = [Event(*map(float, event)) for event in value]
+    elif factor == "sounds":
+        thing.sounds = value
+    else:
+        thing.factors[factor] = tuple(value) if factor in ("colour", "accent") else value
+    return new
+
+
+def _within(value: Any, limits: tuple[float, float]) -> bool:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return number and limits[0] <= value <= limits[1]
+
+
+def _fits(thing: Thing, factor: str, value: Any) -> bool:
+    """Whether a thing's factor may have this value."""
+    known = KINDS[thing.kind]
+    choices = {"kind": KINDS, "material": known.materials, "coat": COATS, "sounds": (True, False)}
+    if factor in choices:
+        return type(value) in (str, bool) and value in choices[factor]
+    if factor in ("colour", "accent"):
+        return len(np.shape(value)) == 1 and len(value) == 3 and all(_within(c, (0, 255)) for c in value)
+    if factor == "events":
+        good = np.ndim(value) == 2 and np.shape(value)[1] == 3
+        return len(value) == 0 or (good and all(t >= 0 and 0 < s <= 1 and n >= 0 for t, s, n in value))
+    values = SHARED.get(factor) or known.ranges[factor]
+    return value in values if isinstance(values[0], str) else _within(value, values)
+
+
+def another(scene: Scene, kinds: Sequence[str], rng: np.random.Generator) -> tuple[str, Any]:
+    """A factor of the thing in front, and a value that is clearly not its present one: for counterfactual pairs."""
+    thing = scene.things[0]
+    known = KINDS[thing.kind]
+    choices: dict[str, Sequence[str]] = {"kind": kinds, "material": known.materials, "coat": COATS}
+    choices |= {name: values for name, values in known.ranges.items() if isinstance(values[0], str)}
+    spans = {"size": (SMALLEST, LARGEST), "x": (0.25, 0.75), "y": (0.3, 0.7), "tilt": (-0.4, 0.4)}
+    spans |= {name: values for name, values in known.ranges.items() if not isinstance(values[0], str)}
+    names = [name for name, values in choices.items() if len(values) > 1] + [*spans, "colour", "accent", "backdrop"]
+    factor = str(rng.choice(names))
+    if factor in choices:
+        return factor, str(rng.choice([value for value in choices[factor] if value != _now(thing, factor)]))
+    if factor in spans:
+        low, high = spans[factor]
+        half = (high - low) / 2
+        return factor, float(low + (thing.factors[factor] - low + half * rng.uniform(0.6, 1.4)) % (high - low))
+    if factor == "backdrop":
+        return factor, int(rng.integers(2**31))
+    return factor, tuple(int(50 + (c - 50 + rng.uniform(60, 125)) % 185) for c in thing.factors[factor])
+
+
+def _now(thing: Thing, factor: str) -> str:
+    return thing.kind if factor == "kind" else thing.factors[factor]
