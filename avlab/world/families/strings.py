@@ -5,7 +5,8 @@ Plucked: Karplus-Strong (Karplus and Strong 1983, extended by Jaffe and Smith 19
 noise burst and damps it at every turn; harmonics with a node at the pick are missing.
 Bowed: Helmholtz motion, a corner that runs round the string once a period, is heard at the bridge as a sawtooth
 (harmonics `1 / n`, rounded off), through two resonances of the body. Loudness and brightness follow the bow's speed.
-The bow is seen at the integral of that speed: what moves is what is heard.
+The bow is seen at the integral of that speed: what moves is what is heard. The finger that stops the string rocks with
+the vibrato, ten times as far as it would.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ MATERIALS = {
 }
 VIBRATO = 5.5  # Hz
 CYCLE = 2048  # samples in a table of one period
+BODY = (2.1, 5.7)  # its resonances, as multiples of the string's pitch
 TRAVEL = 2.4  # radii a second that the bow moves at strength 1
 pluck_pitch, bow_pitch = falls_with_size(140.0), falls_with_size(190.0)
 
@@ -63,7 +65,7 @@ def plucked(
         soften = 0.75 * (1 - strength)
         burst = (1 - soften) * burst + soften * np.roll(burst, 1)
         burst -= np.roll(burst, max(1, round(factors["pick"] * period)))
-        room = drive[math.ceil(time * sample_rate) :][: len(burst)]
+        room = drive[max(0, math.ceil(time * sample_rate)) :][: len(burst)]
         room += strength * burst[: len(room)]
     for _ in range(3):  # y = x + h y(t - P) is y = (x + h x(t - P)) + h^2 y(t - 2P): a longer loop takes fewer turns
         drive[whole:] += np.convolve(drive, taps)[: max(0, L - whole)]
@@ -98,20 +100,19 @@ def travel(events: Sequence[Event], times: np.ndarray) -> np.ndarray:
 def bowed(
     factors: Factors, events: Sequence[Event], *, seconds: float, sample_rate: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Harmonics `exp(-n f0 / corner) / n` below 0.45 of the sample rate, with vibrato, through the body.
+    """Harmonics `exp(-n f0 / corner) / n` below 0.45 of the sample rate, through the body.
 
+    The pitch is `f0 (1 + vibrato sin(2 pi VIBRATO t))`.
     The level rises with the bow's speed and falls at most as `exp(-t / dies)`; the corner rises with the level, to
-    three times its value. The body resonates at 1.4 and 2.35 f0 (where a violin has its air and its wood, were the
-    string its lowest) and grows with the string. `rng` is not used.
+    three times its value. The body grows with the string and resonates at `BODY` f0. `rng` is not used.
     """
     times, f0 = np.arange(round(seconds * sample_rate)) / sample_rate, bow_pitch(factors)
     strand = MATERIALS[factors["material"]]
     pull = np.log(np.maximum(speed(events, times), 1e-5)) + times / strand.dies
     level = np.exp(np.maximum.accumulate(pull) - times / strand.dies)
     level[times < min((event.time for event in events), default=seconds)] = 0
-    depth = factors["vibrato"]
-    wobble = depth * (1 - np.cos(2 * np.pi * VIBRATO * times)) / (2 * np.pi * VIBRATO)
-    place = f0 * (times + wobble) % 1 * CYCLE
+    depth, turn = factors["vibrato"], 2 * np.pi * VIBRATO
+    place = f0 * (times + depth * (1 - np.cos(turn * times)) / turn) % 1 * CYCLE
     k = place.astype(int)
     n = np.arange(1, int(0.45 * sample_rate / (f0 * (1 + depth))) + 1)
     waves = np.zeros((2, CYCLE // 2 + 1), complex)
@@ -122,13 +123,13 @@ def bowed(
     soft, hard = (wave[k] + step * (np.roll(wave, -1) - wave)[k] for wave in (soft, hard))
     tone = level * (soft + level * (hard - soft))
     out = tone.copy()
-    for ratio in (1.4, 2.35):
-        out += 2 * lfilter(*iirpeak(ratio * f0, 8, fs=sample_rate), tone)
+    for ratio in BODY:
+        out += 2 * lfilter(*iirpeak(ratio * f0, 6, fs=sample_rate), tone)
     return out.astype(np.float32)
 
 
 def strokes(rng: np.random.Generator, seconds: float) -> list[Event]:
-    """Two to four strokes (as many as there is time for) of 0.25 to 0.5 s, 0.1 s or more apart, of strength 0.4 to 1."""
+    """Two to four strokes (if there is time) of 0.25 to 0.5 s, at least 0.1 s apart, with strengths from 0.4 to 1."""
     count = int(rng.integers(2, 5))
     strong, long = rng.uniform(0.4, 1, count), rng.uniform(0.25, 0.5, count)
     while count > 1 and long[:count].sum() + 0.1 * (count + 1) > seconds:
@@ -170,25 +171,26 @@ def strand(sketch: Sketch, factors: Factors, half: tuple[float, float], centre: 
 def string(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.ndarray) -> None:
     """A string over a board with a sound hole, 2 radii long; it blurs into a spindle; a plectrum plucks it."""
     colour, accent, at = factors["colour"], factors["accent"], 2 * factors["pick"] - 1
-    ring, gap = np.zeros(len(times)), away(events, times)
+    width, gap = np.zeros(len(times)), away(events, times)
     for time, strength, _ in events:
         age = np.maximum(times - time, 0)
-        ring = np.maximum(ring, 0.45 * strength * (1 - np.exp(-age / 0.01)) * np.exp(-age / 0.3))
+        width = np.maximum(width, 0.45 * strength * (1 - np.exp(-age / 0.01)) * np.exp(-age / 0.3))
     sketch.polygon([(-1.15, -0.62), (1.15, -0.75), (1.15, 0.75), (-1.15, 0.62)], colour)
     strand(sketch, factors, (0.8, 0.14), (0, 0.52))
     sketch.ellipse((0, 0), (0.42, 0.42), shade(colour, 0.45))
     for x in (-1, 1):
         sketch.box((x, 0), (0.08, 0.5), shade(colour, 0.6))
-    sketch.polygon([(-1, 0), (at, -ring), (1, 0), (at, ring)], shade(accent, 1.3), moving=True)
+    sketch.polygon([(-1, 0), (at, -width), (1, 0), (at, width)], shade(accent, 1.3), moving=True)
     sketch.line((-1, 0), (1, 0), shade(accent, 0.7), width=0.06)
     tip, back = -0.7 * gap, -0.7 * gap - 0.65
     sketch.polygon([(at, tip), (at - 0.3, back), (at + 0.3, back)], accent, moving=True)
 
 
 def fiddle(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.ndarray) -> None:
-    """A fiddle from the front, its string upright; the bow crosses it at the place that its speed has brought it to."""
+    """A fiddle from the front, its string upright; the bow is where its speed has brought it, a finger on the neck."""
     colour, accent = factors["colour"], factors["accent"]
-    blur, at = 0.28 * speed(events, times), TRAVEL * travel(events, times)
+    pull, at = speed(events, times), TRAVEL * travel(events, times)
+    blur, rock = 0.28 * pull, 20 * factors["vibrato"] * np.sqrt(pull) * np.sin(2 * np.pi * VIBRATO * times)
     sketch.box((0, -1.1), (0.13, 0.65), shade(colour, 0.5))
     sketch.ellipse((0, 0.42), (0.88, 0.7), colour)
     sketch.ellipse((0, -0.4), (0.7, 0.55), colour)
@@ -197,6 +199,7 @@ def fiddle(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.
         sketch.line((x, 0.2), (1.15 * x, 0.65), shade(colour, 0.4), width=0.1)
     sketch.polygon([(0, -1.5), (blur, 0.05), (0, 0.8), (-blur, 0.05)], shade(accent, 1.3), moving=True)
     sketch.line((0, -1.7), (0, 0.9), shade(accent, 0.7), width=0.06)
+    sketch.ellipse((0, rock * 0.5 - 1.15), (0.2, 0.14), accent, moving=True)
     sketch.line((at - 0.65, -0.04), (at + 0.65, -0.04), shade(accent, 0.5), width=0.1, moving=True)
     sketch.box((at, 0.12), (0.65, 0.08), accent, moving=True)
     sketch.box((at + 0.5, 0.1), (0.15, 0.18), shade(accent, 0.6), moving=True)
@@ -224,7 +227,7 @@ KINDS = {
         beats=strokes,
         materials=("gut", "steel", "nylon"),
         held_out=("nylon",),
-        ranges={"vibrato": (0.0, 0.02)},
+        ranges={"vibrato": (0.0, 0.03)},
         notes=stroke_notes,
     ),
 }

@@ -69,8 +69,8 @@ def struck(
     poles = -(alpha + beta * (2 * np.pi * f) ** 2) + 2j * np.pi * f
     state, before = np.zeros(len(f), complex), 0.0  # amplitude and phase of every mode, just after the hit at `before`
     heard = [event for event in sorted(events) if event.time < seconds]
-    starts = [math.ceil(event.time * sample_rate) for event in heard]
-    for event, first, last in zip(heard, starts, [*starts[1:], len(out)], strict=True):
+    starts = [max(0, math.ceil(event.time * sample_rate)) for event in heard]
+    for event, first, last in zip(heard, starts, [*starts, len(out)][1:], strict=True):
         x = 2 * f * contact * event.strength**-0.2
         push = np.abs(np.cos(np.pi * x / 2) / np.where(np.abs(1 - x**2) < 1e-6, 1e-6, 1 - x**2))
         state = state * np.exp(poles * (event.time - before))
@@ -80,7 +80,7 @@ def struck(
 
 
 def away(events: Sequence[Event], times: np.ndarray, *, reach: float = 0.12) -> np.ndarray:
-    """How far a mallet is from what it strikes, (T,): 0 at contact, 1 at rest; its speed is strength / `reach` (1/s)."""
+    """How far a mallet is from its target, (T,): 0 at contact, 1 at rest; it moves at strength / `reach` a second."""
     out = np.ones(len(times))
     for event in events:
         out = np.minimum(out, event.strength * np.abs(times - event.time) / reach)
@@ -88,7 +88,7 @@ def away(events: Sequence[Event], times: np.ndarray, *, reach: float = 0.12) -> 
 
 
 def swing(events: Sequence[Event], times: np.ndarray, *, fade: float = 0.1) -> np.ndarray:
-    """How far pushes have moved a thing, (T,): each as a critically damped swing that peaks at its strength, at `fade` s."""
+    """How far hits have pushed a thing, (T,): critically damped swings, each to its strength, `fade` s later."""
     out = np.zeros(len(times))
     for event in events:
         age = np.maximum(times - event.time, 0) / fade
@@ -100,7 +100,7 @@ def mallet(sketch: Sketch, target: Point, gap: Number, colour: Colour, *, way: P
     """A stick with a round head of radius 0.22, `gap` (0 to 1) times `way` from where it touches the `target`."""
     length = np.hypot(*way)
     x, y = (t + w * (gap + 0.22 / length) for t, w in zip(target, way, strict=True))
-    sketch.line((x, y), (x + 0.75, y + 0.55 * np.sign(way[1])), shade(colour, 0.6), width=0.13, moving=True)
+    sketch.line((x, y), (x + 0.6, y + 0.42 * np.sign(way[1])), shade(colour, 0.6), width=0.13, moving=True)
     sketch.ellipse((x, y), (0.22, 0.22), colour, moving=True)
 
 
@@ -159,18 +159,21 @@ def bell(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.nd
     sketch.ellipse(ball, (0.22, 0.22), accent, moving=True)
 
 
+BUILT, CAST = ("wood", "metal", "rubber"), ("metal", "glass", "clay")
+
+
 def _kind(
-    law: str,
+    shape: str,
     pitch: Callable[[Factors], float],
     ratios: Sequence[float],
+    contact: float,
     look: Callable[[Sketch, Factors, Sequence[Event], np.ndarray], None],
     materials: tuple[str, ...],
     held_out: str,
-    contact: float = HARD,
 ) -> Kind:
     return Kind(
         family="struck",
-        law=f"{law}; harder = louder, brighter; decay by material",
+        law=f"{shape}; harder = louder, brighter; decay by material",
         pitch=pitch,
         sound=partial(struck, pitch=pitch, ratios=ratios, contact=contact),
         look=look,
@@ -180,34 +183,13 @@ def _kind(
     )
 
 
-CAST, BUILT = ("metal", "glass", "clay"), ("wood", "metal", "rubber")
+_BAR = "modes at f0 (1, 2.757, 5.404, 8.933), f0 ~ 1 / length^2"
+_DRUM = "modes at f0 (1, 1.593, 2.136, 2.296, ...), f0 ~ 1 / radius"
+_PLATE = "modes at f0 (1, 2.081, 3.414, 3.893, ...), f0 ~ 1 / radius^2"
+_BELL = "hum f0 / 2, prime f0, minor third, fifth, nominal 2 f0, ..., f0 ~ 1 / size"
 KINDS = {
-    "bar": _kind(
-        "modes at f0 (1, 2.757, 5.404, 8.933), f0 ~ 1 / length^2", falls_with_size(180.0, 2), BAR, bar, BUILT, "rubber"
-    ),
-    "drum": _kind(
-        "modes at f0 (1, 1.593, 2.136, 2.296, ...), f0 ~ 1 / radius",
-        falls_with_size(105.0),
-        MEMBRANE,
-        drum,
-        BUILT,
-        "metal",
-        FELT,
-    ),
-    "plate": _kind(
-        "modes at f0 (1, 2.081, 3.414, 3.893, ...), f0 ~ 1 / radius^2",
-        falls_with_size(130.0, 2),
-        PLATE,
-        plate,
-        CAST,
-        "glass",
-    ),
-    "bell": _kind(
-        "hum f0 / 2, prime f0, minor third 1.2 f0, fifth 1.5 f0, nominal 2 f0, ..., f0 ~ 1 / size",
-        falls_with_size(330.0),
-        BELL,
-        bell,
-        CAST,
-        "clay",
-    ),
+    "bar": _kind(_BAR, falls_with_size(180.0, 2), BAR, HARD, bar, BUILT, "rubber"),
+    "drum": _kind(_DRUM, falls_with_size(105.0), MEMBRANE, FELT, drum, BUILT, "metal"),
+    "plate": _kind(_PLATE, falls_with_size(130.0, 2), PLATE, HARD, plate, CAST, "glass"),
+    "bell": _kind(_BELL, falls_with_size(330.0), BELL, HARD, bell, CAST, "clay"),
 }
