@@ -66,7 +66,7 @@ PHONES = {
     "w": Phone(8, 290, 610, 2150, 0.6),
     "y": Phone(8, 260, 2070, 3020, 0.6),
     "m": Phone(8, 300, 1270, 2130, 0.4, lips=0, zero=1000),
-    "n": Phone(8, 300, 1340, 2470, 0.4, zero=1700),
+    "n": Phone(8, 300, 1340, 2470, 0.3, zero=1700),
     "f": Phone(10, 340, 1100, 2080, noise=0.07, peak=6500, band=6000, lips=0.2),
     "v": Phone(7, 220, 1100, 2080, 0.4, noise=0.04, peak=6500, band=6000, lips=0.2),
     "th": Phone(10, 320, 1290, 2540, noise=0.05, peak=5000, band=5000),
@@ -75,9 +75,9 @@ PHONES = {
     "b": Phone(2, 200, 1100, 2150, noise=0.2, peak=700, band=1500),
     "d": Phone(2, 200, 1600, 2600, noise=0.25, peak=4000, band=2500),
     "g": Phone(3, 200, 1990, 2850, noise=0.25, peak=2000, band=500),
-    "p": Phone(5, 400, 1100, 2150, noise=0.2, peak=700, band=1500, breath=0.12),
-    "t": Phone(5, 300, 1600, 2600, noise=0.35, peak=4500, band=2500, breath=0.12),
-    "k": Phone(5, 300, 1990, 2850, noise=0.3, peak=2000, band=500, breath=0.12),
+    "p": Phone(4, 400, 1100, 2150, noise=0.2, peak=700, band=1500, breath=0.12),
+    "t": Phone(4, 300, 1600, 2600, noise=0.35, peak=4500, band=2500, breath=0.12),
+    "k": Phone(4, 300, 1990, 2850, noise=0.3, peak=2000, band=500, breath=0.12),
     "dcl": Phone(6, 200, 1600, 2600, peak=4000, band=2500),
     "pcl": Phone(7, 400, 1100, 2150, peak=700, band=1500, lips=0),
     "tcl": Phone(7, 300, 1600, 2600, peak=4500, band=2500),
@@ -166,12 +166,12 @@ def slots(rng: np.random.Generator, seconds: float) -> list[Event]:
 
 
 def said(utterance: float, count: int) -> list[str]:
-    """The first `count` words of an utterance, a number in [0, 1): the law of the module.
+    """The first `count` words of an utterance, a number in [0, 1]: the law of the module.
 
     >>> said(0.1, 3), said(0.95, 1)
-    (['blue', 'three', 'four'], ['map'])
+    (['blue', 'bird', 'green'], ['map'])
     """
-    state, out = int(utterance * 2**64), []
+    state, out = min(int(utterance * 2**64), 2**64 - 1), []
     for _ in range(count):
         out.append(WORDS[state * len(WORDS) >> 64])
         state = (6364136223846793005 * state + 1442695040888963407) % 2**64
@@ -182,17 +182,18 @@ def words(factors: Factors, events: Sequence[Event]) -> tuple[list[Span], list[S
     """Phones and words as `(start s, end s, name)`: a word begins with its event, phones tile it.
 
     It takes the speaker's `pace` of the event's length, its phones in the proportions of their lengths. A burst starts
-    with its phone; a stop at the start of a word has no closure (it is in the pause).
+    with its phone; a stop at the start of a word has no closure (it is in the pause). The next event cuts a word short.
     """
-    phones, spoken = [], []
-    for event, word in zip(events, said(factors["utterance"], len(events)), strict=True):
+    phones, spans, events = [], [], sorted(events)
+    stops = [event.time for event in events[1:]] + [np.inf]
+    for event, stop, word in zip(events, stops, said(factors["utterance"], len(events)), strict=True):
         names = LEXICON[word].split()
         parts = np.cumsum([0.0, *(PHONES[name].length for name in names)])
-        edges = event.time + event.length * SPEAKERS[factors["material"]].pace * parts / parts[-1]
-        edges = edges.tolist()
+        length = min(event.length * SPEAKERS[factors["material"]].pace, stop - event.time)
+        edges = (event.time + length * parts / parts[-1]).tolist()
         phones += zip(edges[:-1], edges[1:], names, strict=True)
-        spoken.append((edges[0], edges[-1], word))
-    return phones, spoken
+        spans.append((edges[0], edges[-1], word))
+    return phones, spans
 
 
 def _with_pauses(phones: Sequence[Span]) -> list[Span]:
@@ -247,31 +248,59 @@ def _level(phones: Sequence[Span], column: str, ramp: float, times: np.ndarray) 
 
 
 def _strength(events: Sequence[Event], times: np.ndarray) -> np.ndarray:
-    """The vocal effort of the latest event at `times`, of the first one before it."""
-    latest = np.searchsorted([event.time for event in events], times, side="right") - 1
-    return np.array([event.strength for event in events])[np.maximum(latest, 0)]
+    """The vocal effort of the latest event at `times`; before any, of the first."""
+    starts, efforts, _ = np.array(sorted(events)).T
+    return efforts[np.maximum(np.searchsorted(starts, times, side="right") - 1, 0)]
 
 
-def _tract(hertz: np.ndarray, formants: np.ndarray, scale: float) -> np.ndarray:
-    """Transfer functions (n, bins) of a vocal tract with `_formants` (n, 5), at `hertz` (bins,): poles in cascade.
+def _pair(f: np.ndarray, F: np.ndarray | float, B: np.ndarray | float) -> np.ndarray:
+    """A pair of poles or zeros at `F` Hz, `B` Hz wide, at `f` (bins,): `1 - (f / F)^2 + j f B / F^2`, complex64."""
+    out = np.empty(np.broadcast_shapes(np.shape(F), f.shape), np.complex64)
+    out.real = 1 - f**2 * (1 / F**2)
+    out.imag = f * (B / F**2)
+    return out
 
-    `H = prod_k 1 / (1 - (f / F_k)^2 + j f B_k / F_k^2)`; a nasal's has a pole pair at 270 Hz and its zero pair beside.
+
+def _tract(f: np.ndarray, formants: np.ndarray, scale: float) -> np.ndarray:
+    """The inverse transfer function (n, bins) at `f` (bins,) Hz of a vocal tract with `_formants` (n, 5).
+
+    `1 / H = prod_k (1 - (f / F_k)^2 + j f B_k / F_k^2)`, five formants in cascade; a nasal has a pole pair at 270 Hz
+    and a zero pair besides.
     """
-    f = hertz.astype(np.float32)
-
-    def pair(F: np.ndarray | float, B: float) -> np.ndarray:
-        return (1 - (f / F) ** 2) + 1j * (f * (B / F**2))
-
-    tracks = formants.astype(np.float32)
-    poles = pair(HIGHER[0][0] * scale, HIGHER[0][1]) * pair(HIGHER[1][0] * scale, HIGHER[1][1])
-    for k, band in enumerate(BANDWIDTHS):
-        poles = poles * pair(tracks[:, k, None] * scale, band)
-    H = 1 / poles
+    tracks = formants.astype(np.float32) * np.float32(scale)
+    out = _pair(f, tracks[:, :1], BANDWIDTHS[0])
+    out *= _pair(f, HIGHER[0][0] * scale, HIGHER[0][1]) * _pair(f, HIGHER[1][0] * scale, HIGHER[1][1])
+    for k in (1, 2):
+        out *= _pair(f, tracks[:, k, None], BANDWIDTHS[k])
     nasal = tracks[:, 3] > 0
     if nasal.any():
-        side = pair(tracks[nasal, 4, None] * scale, 150.0) / pair(270.0 * scale, 100.0)
-        H[nasal] *= 1 + tracks[nasal, 3, None] * (side - 1)
-    return H
+        side = _pair(f, tracks[nasal, 4, None], 150.0) / _pair(f, 270.0 * scale, 100.0)
+        out[nasal] /= 1 + formants[nasal, 3, None].astype(np.float32) * (side - 1)
+    return out
+
+
+def _pulse_times(pitch: float, spans: Sequence[Span], seconds: float) -> tuple[np.ndarray, np.ndarray]:
+    """Times (s) of the glottal pulses, not rounded to samples, and `f0` (Hz) at each: it falls by 12 % over a word."""
+    grid = np.arange(0, seconds, 0.001)
+    edges = [edge for start, end, _ in spans for edge in (start, end)]
+    f0 = pitch * np.interp(grid, edges, [1.06, 0.94] * len(spans))
+    phase = np.concatenate([[0.0], np.cumsum(f0) * 0.001])
+    at = np.interp(np.arange(1, int(phase[-1])), phase, np.arange(len(phase)) * 0.001)
+    return at, np.interp(at, grid, f0)
+
+
+def _overlapped(spectra: np.ndarray, L: int) -> np.ndarray:
+    """White noise filtered in time: spectra (frames, bins) -> (L,) of variance `mean |spectrum|^2 / 2`.
+
+    Windows overlap by half; sines as windows keep the power constant. Frame 1 is centred on sample 0.
+    """
+    m = 2 * (spectra.shape[1] - 1)
+    window = np.sin(np.pi * (np.arange(m) + 0.5) / m) * np.sqrt(m / 2)
+    blocks = np.fft.irfft(spectra, m) * window.astype(np.float32)
+    halves = np.zeros((len(blocks) + 1, m // 2), np.float32)
+    halves[:-1] += blocks[:, : m // 2]
+    halves[1:] += blocks[:, m // 2 :]
+    return halves.reshape(-1)[m : m + L]
 
 
 def spoken(
@@ -281,62 +310,40 @@ def spoken(
     L, speaker = round(seconds * sample_rate), SPEAKERS[factors["material"]]
     n = 2 ** int(np.ceil(np.log2(0.024 * sample_rate)))  # samples of a pulse's response: 32 ms at 16 kHz
     out = np.zeros(L + 2 * n, np.float32)
-    phones, spans = words(factors, events)
     if not events:
         return out[:L]
-    hertz = np.fft.rfftfreq(n, 1 / sample_rate)
-    keep = (hertz < 0.45 * sample_rate).astype(np.float32)
+    phones, spans = words(factors, events)
     times = np.arange(L) / sample_rate
     voice, noise, breath = (_level(phones, column, 0.012, times) for column in ("voice", "noise", "breath"))
-    strength = _strength(events, times)
+    f = np.fft.rfftfreq(n, 1 / sample_rate).astype(np.float32)
+    keep = (f < 0.45 * sample_rate).astype(np.float32)
 
-    # voice: pulses where the phase passes whole numbers, between samples too
-    grid = np.arange(0, seconds, 0.001)
-    edges = [edge for start, end, _ in spans for edge in (start, end)]
-    f0 = face_pitch(factors) * np.interp(grid, edges, [1.06, 0.94] * len(spans))
-    phase = np.concatenate([[0.0], np.cumsum(f0) * 0.001])
-    at = np.interp(np.arange(1, int(phase[-1])), phase, np.arange(len(phase)) * 0.001)
-    near = (at[:, None] + (-0.01, 0, 0.01)) * sample_rate  # the others are not heard
-    at = at[voice[np.clip(near.astype(int), 0, L - 1)].any(axis=1)]
-    fg = 1.1 * np.interp(at, grid, f0).astype(np.float32)[:, None]  # the glottal formant: its shape follows the period
-    f = hertz.astype(np.float32)
-    tilt = 600.0 * (1 + 3 * _strength(events, at).astype(np.float32))[:, None]
-    source = keep * (2000 / fg) * (1j * f / fg) / ((1 - (f / fg) ** 2 - 1j * f / fg) * (1 + 1j * f / tilt))
-    first = np.floor(at * sample_rate).astype(int)
-    late = (at * sample_rate - first + n // 4).astype(np.float32)[:, None]
-    delay = np.exp(-2j * np.pi / n * late * np.arange(n // 2 + 1, dtype=np.float32))
-    pulses = np.fft.irfft(source * delay * _tract(hertz, _formants(phones, at), speaker.tract), n).astype(np.float32)
-    for start, pulse in zip((first - n // 4 + n).tolist(), pulses, strict=True):
+    at, f0 = _pulse_times(face_pitch(factors), spans, seconds)
+    near = (at[:, None] + (-0.01, 0, 0.01)) * sample_rate
+    heard = voice[np.clip(near.astype(int), 0, L - 1)].any(axis=1)
+    at, fg = at[heard], 1.1 * f0[heard, None].astype(np.float32)  # the glottal formant, in proportion to f0
+    tilt = 1000 * (1 + 3 * _strength(events, at).astype(np.float32))[:, None]
+    first, part = np.divmod(np.rint(at * sample_rate * 32).astype(int), 32)  # delays of 1/32 sample, from a table
+    delays = np.exp(-2j * np.pi / n * np.outer(n // 4 + np.arange(32) / 32, np.arange(n // 2 + 1)))
+    spectra = (delays * (2000j * f * keep)).astype(np.complex64)[part]
+    inverse = _tract(f, _formants(phones, at), speaker.tract)
+    inverse *= _pair(f, fg, -fg)  # the open phase runs backwards in time: a negative bandwidth
+    inverse *= fg**2 + 1j * (f * (fg**2 / tilt))
+    for start, pulse in zip((first - n // 4 + n).tolist(), np.fft.irfft(spectra / inverse, n), strict=True):
         out[start : start + n] += pulse
-    voiced = out[n : n + L] * voice
 
-    # noise: windows that overlap by half, each with its own spectrum; sines as windows keep the power constant
-    m, hop = n // 2, n // 4
-    centres = np.arange(-1, L // hop + 2) * hop
-    white = rng.standard_normal((len(centres), m // 2 + 1, 2), np.float32).view(np.complex64)[..., 0]
-    when = centres / sample_rate
-    names = [span[2] for span in phones]
-    which = np.minimum(np.searchsorted([span[1] for span in phones], when), len(phones) - 1)
-    peak, band = (
-        np.array([getattr(PHONES[name], what) for name in names], np.float32) * speaker.tract
-        for what in ("peak", "band")
-    )
-    f = hertz[::2].astype(np.float32)
-    shapes = keep[::2] / np.abs(1 - (f / peak[:, None]) ** 2 + 1j * f * (band / peak**2)[:, None])
-    shapes[:, 0] = 0
+    hop, f, keep = n // 4, f[::2], keep[::2]  # noise: windows half as long as the pulses' responses
+    centres = np.arange(-1, L // hop + 2) * hop / sample_rate
+    white = keep * rng.standard_normal((len(centres), len(f), 2), np.float32).view(np.complex64)[..., 0]
+    sources = [PHONES[name] for _, _, name in phones]
+    peak, band = np.array([(p.peak, p.band) for p in sources], np.float32).T[..., None] * np.float32(speaker.tract)
+    shapes = 1 / np.abs(_pair(f, peak, band))
     shapes /= np.sqrt(np.mean(shapes**2, axis=1, keepdims=True))
-    window = np.sin(np.pi * (np.arange(m) + 0.5) / m).astype(np.float32)
-
-    def overlapped(spectra: np.ndarray) -> np.ndarray:
-        blocks = np.fft.irfft(spectra, m).astype(np.float32) * window * np.float32(np.sqrt(m / 2))
-        halves = np.zeros((len(blocks) + 1, hop), np.float32)
-        halves[:-1] += blocks[:, :hop]
-        halves[1:] += blocks[:, hop:]
-        return halves.reshape(-1)[2 * hop : 2 * hop + L]
-
-    rough = overlapped(white * shapes[which])
-    airy = overlapped(white * keep[::2] * _tract(hertz[::2], _formants(phones, when), speaker.tract))
-    return (strength * (voiced + noise * rough + (breath + speaker.breath * voice) * airy)).astype(np.float32)
+    now = np.minimum(np.searchsorted([end for _, end, _ in phones], centres), len(phones) - 1)
+    rough = _overlapped(white * shapes[now], L)
+    airy = _overlapped(white / _tract(f, _formants(phones, centres), speaker.tract), L)
+    mixed = voice * out[n : n + L] + noise * rough + (breath + speaker.breath * voice) * airy
+    return (_strength(events, times) * mixed).astype(np.float32)
 
 
 def mouth(factors: Factors, events: Sequence[Event], times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -361,11 +368,11 @@ def face(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.nd
     dark, hair = shade(accent, 0.25), shade(accent, 0.6)
     aperture, width = mouth(factors, events, times)
     nod = 0.1 * opening(events, times)
-    wide, tall = who.wide, 0.95 / np.sqrt(who.tract)
+    wide, tall = who.wide, 0.93 / np.sqrt(who.tract)
     chin, middle = 0.16 * aperture, 0.48 * tall + nod
     sketch.ellipse((0, nod - 0.18), (wide + 0.13 * (who.long > 0), 0.85 + 0.3 * who.long), hair)
     sketch.ellipse((0, nod - 1.08), (0.3, 0.3), hair, seen=who.bun)
-    sketch.ellipse((0, nod + chin + 0.3), (0.82 * wide, 0.72 * tall), shade(colour, 0.92), moving=True)
+    sketch.ellipse((0, nod + chin + 0.25), (0.82 * wide, 0.72 * tall), shade(colour, 0.92), moving=True)
     sketch.ellipse((0, nod), (wide, tall), colour)
     fringe = -0.92 + 0.4 * who.fringe
     brow = [(-0.9 * wide, -0.5), (-0.6 * wide, -1.02), (0.6 * wide, -1.02), (0.9 * wide, -0.5), (0, fringe + 0.2)]
