@@ -34,6 +34,7 @@ RANKS = [
     {"datasets"},
     {"models", "losses", "metrics"},
     {"train"},
+    {"baselines"},
     {"show", "survey"},
     {"start"},
     {"course"},
