@@ -38,8 +38,8 @@ def envelope_match(pairs: Pairs, *, onsets: bool = False) -> torch.Tensor:
     """Does the whole picture move when it is loud? Pearson's correlation over frames: (M, M) in [-1, 1].
 
     `s_ab = corr_n(level_a, motion_b)` with the level in dB and the mean motion of the picture; with `onsets`, of
-    the rises of both, `max(0, x_n - x_(n-1))`: what begins, not what goes on. The gain of a sound (above -80 dB) and the place of a
-    motion do not matter. What never changes goes with nothing (0).
+    the rises of both, `max(0, x_n - x_(n-1))`: what begins, not what goes on. The gain of a sound (above the floor of
+    -80 dB) and the place of a motion do not matter. What never changes goes with nothing (0).
 
     Exploits that one thing moves, and nothing else. `models.localizer.correlation_match` asks each place instead.
     """
