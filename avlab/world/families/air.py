@@ -31,7 +31,7 @@ BODY, NECK = 0.72, 0.26
 BOTTOM, SHOULDER, FOOT, MOUTH = 1.2, -0.25, -0.62, -1.1
 # the flute: heights of the slit, of the lower end and of its holes from below
 SLIT, END, HOLES = -1.1, 1.25, (0.7, 0.2, -0.3)
-BOTTLE_Q = {"glass": 24.0, "plastic": 11.0, "clay": 5.0}
+BOTTLE_Q = {"glass": 32.0, "plastic": 6.0, "clay": 5.0}
 # Q, and the amplitude of each harmonic over that of the one below
 FLUTE_TONE = {"wood": (8.0, 0.25), "metal": (20.0, 0.6), "glass": (40.0, 0.4)}
 
@@ -114,7 +114,7 @@ def blown(
         air = breath * rng.standard_normal(n)
         # gain 1 for the noise's power, whatever the band's width
         band = lfilter([np.sqrt(2 * (1 - pole))], [1, -2 * pole * turn.real, pole**2], air) * 2 * abs(turn.imag)
-        out[start : start + n] += swell * tone.imag + 0.12 * band + 0.03 * air
+        out[start : start + n] += swell * tone.imag + 0.6 / np.sqrt(q) * band + 0.03 * air
     return out.astype(np.float32)
 
 
@@ -180,7 +180,7 @@ def flute(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.n
         sketch.ellipse((0, y), (0.17, 0.17), shade(colour, 0.3))
     sketch.ellipse((0.98, 0.2), (0.3, 0.85), shade(accent, 0.75))
     # the fingers take their places within 0.06 s before the note starts
-    knots = [0.0] + [t for event in events for t in (event.time - 0.06, event.time)]
+    knots = [-1.0] + [t for event in events for t in (event.time - 0.06, event.time)]
     counts = np.array([0, 0, *np.repeat(open_holes(factors, len(events)), 2)])[: len(knots)]
     for k, y in enumerate(HOLES):
         lift = np.interp(times, knots, counts > k)

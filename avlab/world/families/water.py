@@ -35,7 +35,7 @@ BASIN_DECAY = {"glass": 0.12, "metal": 0.3, "clay": 0.03}  # s, to 1 / e
 # the glass: heights of rim and bottom, inner radius; the spout's mouth
 RIM, FLOOR, INNER, SPOUT = -0.6, 1.15, 0.66, -1.15
 RISE, FULL = 0.7, 0.85
-GLASS_Q = {"glass": 25.0, "metal": 14.0, "clay": 7.0}
+GLASS_Q = {"glass": 25.0, "metal": 20.0, "clay": 6.0}
 
 
 def drips(rng: np.random.Generator, seconds: float) -> list[Event]:
@@ -70,15 +70,17 @@ def plink(
     out = np.zeros(round(seconds * sample_rate))
     a, pitch, basin = bubble(factors), minnaert(factors), 260.0 * LARGEST / factors["size"]
     damping, ring = 0.13 / a + 0.0072 * a**-1.5, BASIN_DECAY[factors["material"]]
-    age = np.arange(round(0.5 * sample_rate)) / sample_rate
+    age = np.arange(sample_rate) / sample_rate
     sound = np.exp(-damping * age) * np.sin(2 * np.pi * pitch * (age + 0.05 * damping * age**2))
     modes = sum(np.sin(2 * np.pi * basin * ratio * age) / ratio for ratio in (1.0, 2.32, 4.25))
     sound += 0.12 * np.exp(-age / ring) * modes
-    hiss = 0.1 * np.exp(-age / 0.015)
+    hiss = 0.1 * np.exp(-age[: sample_rate // 10] / 0.015)
     for time, strength, _ in events:
         start = int(np.ceil(time * sample_rate))
         n = max(0, min(len(out) - start, len(age)))
-        out[start : start + n] += strength * (sound[:n] + hiss[:n] * rng.standard_normal(n))
+        out[start : start + n] += strength * sound[:n]
+        n = min(n, len(hiss))
+        out[start : start + n] += strength * hiss[:n] * rng.standard_normal(n)
     return out.astype(np.float32)
 
 
@@ -116,6 +118,7 @@ def drops(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.n
     """A pipette that rises for a stronger drop, the drop, and a basin with splash and rings."""
     colour, accent, drop = factors["colour"], factors["accent"], factors["drop"]
     metres = factors["size"] * BASIN_METRES
+    events = list(events) or [Event(np.inf, 1.0)]  # no drop is a drop that never comes
     starts, strong = np.array([e.time for e in events]), np.array([e.strength for e in events])
     falls = fall_time(factors, strong)
     wide, tall = WATER_AXES
@@ -126,8 +129,8 @@ def drops(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.n
     # the latest drop that landed: a ring that widens, a splash that rises and falls
     last = np.searchsorted(starts, times, side="right") - 1
     landed = last >= 0
-    age = np.where(landed, times - starts[last], 0.0) if len(events) else np.zeros(len(times))
-    force = strong[last] * landed if len(events) else age
+    age = np.where(landed, np.minimum(times - starts[last], 0.42), 0.0)
+    force = strong[last] * landed
     out = np.minimum(1, 0.15 + age / 0.5)
     there = landed & (age < 0.42)
     thick = 0.16 * force * (1 - age / 0.45)
@@ -147,13 +150,13 @@ def drops(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.n
     )
     # the next drop: it swells at the pipette's tip, lets go and falls
     tips = WATER - FALL * strong**2 - 2 * drop
-    tip = np.interp(times, starts - falls, tips) if len(events) else np.full(len(times), WATER - FALL)
+    tip = np.interp(times, starts - falls, tips)
     coming = np.minimum(last + 1, len(events) - 1)
-    wait = starts[coming] - falls[coming] - times if len(events) else np.full(len(times), np.inf)
+    wait = starts[coming] - falls[coming] - times
     due = (last + 1 < len(events)) & (wait < 0.15)
     grown = drop * np.clip(1 - wait / 0.15, 0.05, 1)
-    fallen = 0.5 * GRAVITY / metres * np.clip(-wait, 0, None) ** 2
-    hang = np.where(wait > 0, tip, tips[coming] if len(events) else tip)
+    fallen = 0.5 * GRAVITY / metres * np.clip(-wait, 0, falls[coming]) ** 2
+    hang = np.where(wait > 0, tip, tips[coming])
     sketch.ellipse((0, hang + grown + fallen), (grown, grown), shade(accent, 1.2), moving=True, seen=due)
     sketch.polygon([(-0.2, tip - 0.25), (0.2, tip - 0.25), (0.06, tip), (-0.06, tip)], shade(colour, 0.8), moving=True)
     sketch.box((0, tip - 0.37), (0.3, 0.15), shade(accent, 0.7), moving=True)
@@ -202,7 +205,7 @@ KINDS = {
         look=drops,
         beats=drips,
         materials=("glass", "metal", "clay"),
-        held_out=("metal",),
+        held_out=("glass",),
         ranges={"drop": (0.11, 0.22)},
     ),
     "pour": Kind(
@@ -213,7 +216,7 @@ KINDS = {
         look=pour,
         beats=pours,
         materials=("glass", "metal", "clay"),
-        held_out=("clay",),
+        held_out=("metal",),
         ranges={"start": (0.08, 0.35)},
     ),
 }
