@@ -235,7 +235,7 @@ def test_it_fills_its_place_and_keeps_to_it(kind):
         _, ids, sketch = seen(kind, thing(kind, tilt=0.3 * (-1) ** seed), events, times, side=96)
         assert len(sketch.parts) <= 14
         assert ((ids > 0).sum(axis=(1, 2)) > 1.5 * (r * 96) ** 2).all()
-        n, y, x = np.nonzero(ids)
+        _, y, x = np.nonzero(ids)
         c, s, x, y = np.cos(sketch.tilt), np.sin(sketch.tilt), (x - 47.5) / 96 / r, (y - 47.5) / 96 / r
         across, down = x * c + y * s, y * c - x * s  # turned back: radii
         edge = 1.5 / 96 / r

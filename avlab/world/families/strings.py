@@ -35,13 +35,13 @@ class Strand(NamedTuple):
 
 
 MATERIALS = {
-    "steel": Strand(1.6, 0.05, 2400.0, 0.05),
-    "nylon": Strand(0.55, 0.1, 1400.0, 0.025),
-    "gut": Strand(0.9, 0.16, 900.0, 0.015),
+    "steel": Strand(1.6, 0.05, 1600.0, 0.05),
+    "nylon": Strand(0.55, 0.1, 900.0, 0.025),
+    "gut": Strand(0.9, 0.16, 450.0, 0.015),
 }
 VIBRATO = 5.5  # Hz
 CYCLE = 2048  # samples in a table of one period
-BODY = (2.1, 5.7)  # its resonances, as multiples of the string's pitch
+BODY = ((2.1, 6, 2), (5.7, 3, 6))  # wood and bridge: where (as multiples of the pitch), how sharp, how strong
 TRAVEL = 2.4  # radii a second that the bow moves at strength 1
 pluck_pitch, bow_pitch = falls_with_size(140.0), falls_with_size(190.0)
 
@@ -104,7 +104,7 @@ def bowed(
 
     The pitch is `f0 (1 + vibrato sin(2 pi VIBRATO t))`.
     The level rises with the bow's speed and falls at most as `exp(-t / dies)`; the corner rises with the level, to
-    three times its value. The body grows with the string and resonates at `BODY` f0. `rng` is not used.
+    six times its value. The resonances of the body (`BODY`) grow with it. `rng` is not used.
     """
     times, f0 = np.arange(round(seconds * sample_rate)) / sample_rate, bow_pitch(factors)
     strand = MATERIALS[factors["material"]]
@@ -116,15 +116,16 @@ def bowed(
     k = place.astype(int)
     n = np.arange(1, int(0.45 * sample_rate / (f0 * (1 + depth))) + 1)
     waves = np.zeros((2, CYCLE // 2 + 1), complex)
-    for wave, corner in zip(waves, (strand.corner, 3 * strand.corner), strict=True):
+    for wave, corner in zip(waves, (strand.corner, 6 * strand.corner), strict=True):
         wave[n] = -0.5j * CYCLE * np.exp(-n * f0 / corner) / n
     soft, hard = np.fft.irfft(waves)
     step = place - k
     soft, hard = (wave[k] + step * (np.roll(wave, -1) - wave)[k] for wave in (soft, hard))
     tone = level * (soft + level * (hard - soft))
     out = tone.copy()
-    for ratio in BODY:
-        out += 2 * lfilter(*iirpeak(ratio * f0, 6, fs=sample_rate), tone)
+    for ratio, Q, gain in BODY:
+        if ratio * f0 < 0.45 * sample_rate:
+            out += gain * lfilter(*iirpeak(ratio * f0, Q, fs=sample_rate), tone)
     return out.astype(np.float32)
 
 
@@ -147,10 +148,9 @@ def midi(f: float) -> float:
 
 def pluck_notes(factors: Factors, events: Sequence[Event]) -> list[tuple[float, float, float]]:
     """`(start, end, MIDI number)` of each pluck: until the next, or until it has fallen by 60 dB."""
-    ends = [event.time for event in events[1:]] + [np.inf]
-    last = MATERIALS[factors["material"]].t60
-    number = midi(pluck_pitch(factors))
-    return [(e.time, float(min(end, e.time + last)), number) for e, end in zip(events, ends, strict=True)]
+    last, number = MATERIALS[factors["material"]].t60, midi(pluck_pitch(factors))
+    nexts = [*(event.time for event in events), np.inf][1:]
+    return [(e.time, float(min(after, e.time + last)), number) for e, after in zip(events, nexts, strict=True)]
 
 
 def stroke_notes(factors: Factors, events: Sequence[Event]) -> list[tuple[float, float, float]]:
