@@ -135,7 +135,7 @@ def plate(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.n
         sketch.line((x, -1.7), (x * near, y - 0.8 * near), shade(accent, 0.7), width=0.09, moving=True)
     sketch.ellipse((0, y), (near, near), shade(colour, 0.6), moving=True)
     sketch.ellipse((0, y), (0.84 * near, 0.84 * near), colour, moving=True)
-    texture(sketch, factors, (0.62, 0.6), (0, y))
+    texture(sketch, factors, (0.62 * near, 0.6 * near), (0, y))
     sketch.ellipse((0, y), (0.27 * near, 0.27 * near), shade(colour, 1.3), moving=True)
     mallet(sketch, (0, 0), away(events, times), accent, way=(0.45, 0.5))
 
