@@ -64,7 +64,7 @@ def bird(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.nd
         sketch.line((side * place, 0.5), (side * (place + 0.1), 1.0), shade(colour, 0.5), width=0.1)
     sketch.ellipse((0, 0.05), (0.85, 0.62 + 0.1 * wide), colour)
     sketch.ellipse((-side * 0.2, 0.0), (0.45, 0.27 + 0.05 * wide), shade(colour, 0.7), angle=0.4 * side)
-    head = (side * 0.55, -0.5 - 0.1 * wide)
+    head = (side * 0.45, -0.5 - 0.1 * wide)
     sketch.ellipse(head, (0.45, 0.45), shade(colour, 1.15), moving=True)
     lift = -side * 2.0 * factors["sweep"] * wide
     for way in (-1, 1):
@@ -116,13 +116,13 @@ def dog(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.nda
     neck = ((0.85, -0.2), (-0.1, -0.1), (-0.15, 1.15), (1.1, 1.15))
     sketch.polygon([(-side * i, j) for i, j in neck], shade(colour, 0.8))
     for k in range(3):  # hackles
-        x, y = 0.73 + 0.08 * k, 0.42 * k - 0.1
-        tuft = ((x, y - 0.2), (x + 0.2 + 0.5 * factors["rough"], y + 0.25), (x, y + 0.3))
+        x, y = 0.67 + 0.07 * k, 0.42 * k - 0.1
+        tuft = ((x, y - 0.2), (x + 0.2 + 0.45 * factors["rough"], y + 0.25), (x, y + 0.3))
         sketch.polygon([(-side * i, j) for i, j in tuft], shade(colour, 0.65))
     sketch.box((-side * 0.38, 0.65), (0.62, 0.1), accent)
     hinge, lip = of_head([(0.0, 0.22), (0.45 + long, 0.15)])
     jaw = [(side * i, j) for i, j in ((-0.1, 0.15), (0.0, -0.1), (0.4 + long, -0.04), (0.35 + long, 0.14))]
-    lower = turned(jaw, jerk + side * 1.1 * wide, hinge)
+    lower = turned(jaw, jerk + side * 1.3 * wide, hinge)
     sketch.polygon([hinge, lip, lower[2]], shade(accent, 0.4), moving=True)
     sketch.polygon(lower, accent, moving=True)
     sketch.ellipse(head, (0.64, 0.6), colour, moving=True)

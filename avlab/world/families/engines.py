@@ -29,7 +29,7 @@ SURGE, PERIOD = 0.3, 1.6  # the engine's rate swells by this share, this often (
 DAMPING = {"steel": 22.0, "wood": 80.0}  # 1/s
 RESONANCES = ((1.0, 1.0), (2.4, 0.7), (4.3, 0.45))  # of the engine: times f0, amplitude
 BLADES, GEAR = 3, 50  # of the rotor
-HARMONICS = {"metal": 16, "wood": 8, "rubber": 4}  # of the rotor's tone, powers of two
+HARMONICS = {"metal": 16, "wood": 4, "rubber": 2}  # of the rotor's tone, powers of two
 C, SIDE, DISTANCE = 343.0, 80.0, 12.0  # speed of sound in m/s, the car's road in the picture in m, observer in m
 TYRES = {"rubber": 500.0, "wood": 1300.0, "steel": 3200.0}  # Hz, up to which the wheels hiss
 HORN = 3.0  # the horn's lower tone, times the hum's pitch
@@ -82,7 +82,7 @@ def whole_chugs(factors: Factors, event: Event) -> int:
 def chugged(
     factors: Factors, events: Sequence[Event], *, seconds: float, sample_rate: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """An engine's pulses, a knock and a puff of noise each, through its resonances; as loud as the wheel is fast."""
+    """An engine's pulses, each a knock on its resonances and a puff of steam, as loud as the wheel is fast."""
     kicks = np.zeros(round(seconds * sample_rate))
     for event in events:
         clock = np.arange(event.time, event.time + event.length + 2e-3, 1e-3)
@@ -92,14 +92,13 @@ def chugged(
         places = np.ceil(times * sample_rate).astype(int)
         inside = places < len(kicks)
         np.add.at(kicks, places[inside], force[inside])
-    puff = lfilter([1.0], [1.0, -np.exp(-1 / (0.015 * sample_rate))], kicks)
-    source = kicks + 0.12 * puff * rng.standard_normal(len(kicks), np.float32)
-    out = np.zeros(len(kicks))
+    puff = lfilter([1.0], [1.0, -np.exp(-1 / (0.008 * sample_rate))], kicks)
+    out = 0.3 * puff * rng.standard_normal(len(kicks), np.float32)
     for ratio, amplitude in RESONANCES:
         f = ratio * engine_pitch(factors)
         if f < 0.45 * sample_rate:
             decay, angle = np.exp(-DAMPING[factors["material"]] / sample_rate), 2 * np.pi * f / sample_rate
-            out += amplitude * lfilter([0.0, np.sin(angle)], [1.0, -2 * decay * np.cos(angle), decay**2], source)
+            out += amplitude * lfilter([0.0, np.sin(angle)], [1.0, -2 * decay * np.cos(angle), decay**2], kicks)
     return out.astype(np.float32)
 
 
@@ -129,12 +128,12 @@ def engine(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.
         sketch.line(a, b, colour, width=0.12, moving=True)
     (rim,) = turned([(0.82, 0.0)], angle, wheel)
     (pin,) = turned([(crank, 0.0)], angle, wheel)
-    sketch.line(wheel, rim, accent, width=0.3, moving=True)
-    sketch.ellipse(rim, (0.22, 0.22), accent, moving=True)
     rod = np.sqrt(0.95**2 - (pin[1] - wheel[1]) ** 2)
     piston = (pin[0] - side * rod, wheel[1])
     sketch.line(pin, piston, shade(accent, 0.6), width=0.14, moving=True)
     sketch.box(piston, (0.14, 0.2), shade(accent, 0.8), moving=True)
+    sketch.line(wheel, rim, accent, width=0.3, moving=True)
+    sketch.ellipse(rim, (0.22, 0.22), accent, moving=True)
 
 
 # --- the rotor
@@ -172,9 +171,9 @@ def whirred(
     pitch = rotor_pitch(factors)
     level = rate * (GEAR * BLADES / pitch)
     tone = pulse_train(GEAR * BLADES * turns, HARMONICS[factors["material"]], 0.45 * sample_rate / pitch)
-    air = 0.5 * level * rng.standard_normal(len(times), np.float32)
+    air = 0.35 * level * rng.standard_normal(len(times), np.float32)
     for event in events:
-        air[np.searchsorted(times, event.time) :][:1] += 12 * event.strength
+        air[np.searchsorted(times, event.time) :][:1] += 10 * event.strength
     band = butter(1, np.array([4, 10]) * pitch, "bandpass", fs=sample_rate, output="sos")
     return (level * tone + sosfilt(band, air)).astype(np.float32)
 
@@ -189,12 +188,12 @@ def rotor(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.n
     sketch.ellipse((0.5, 1.1), (0.16, 0.16), accent, moving=True, seen=on)
     sketch.ellipse((0, -0.2), (1.0, 1.0), shade(colour, 0.55))
     sketch.ellipse((0, -0.2), (0.92, 0.92), shade(colour, 0.35))
+    texture(sketch, factors, (0.85, 0.75), (0, -0.2))
     blade = [(0.05, 0.1), (0.3, -0.2), (0.8, -0.34), (0.88, 0.0), (0.8, 0.2)]
     for k in range(BLADES):
         around = angle + 2 * np.pi * k / BLADES - np.pi / 2
         sketch.polygon(turned(blade, around, (0, -0.2)), accent if k == 0 else colour, moving=True)
     sketch.ellipse((0, -0.2), (0.2, 0.2), shade(colour, 1.2))
-    texture(sketch, factors, (0.75, 0.14), (0, 1.15))
 
 
 # --- the car
@@ -229,7 +228,7 @@ def passed(
     pitch, room = car_pitch(factors), 0.45 * sample_rate * (1 - abs(v) / C)  # the highest that may be sent out
     corner = min(TYRES[factors["material"]], 0.45 * sample_rate)
     hiss = sosfilt(butter(1, corner, fs=sample_rate, output="sos"), rng.standard_normal(len(times), np.float32))
-    out = pulse_train(pitch * sent, 8, room / pitch) + 0.5 * factors["speed"] * hiss
+    out = pulse_train(pitch * sent, 16, room / pitch) + 0.5 * factors["speed"] * hiss
     for time, strength, length in events:
         first, last = np.searchsorted(times, (time, time + length))
         age = times[first:last] - time
