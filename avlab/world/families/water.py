@@ -102,16 +102,21 @@ def gurgle(
     factors: Factors, events: Sequence[Event], *, seconds: float, sample_rate: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Pouring: bubbles' noise, as a band that follows the resonance, and one at 3 times its frequency."""
-    times = np.arange(round(seconds * sample_rate)) / sample_rate
-    flow = held(events, times)
-    pitch = quarter_wave(factors, level(factors, events, times))
-    wide = np.pi * np.median(pitch) / GLASS_Q[factors["material"]]
-    pole = np.exp(-wide / sample_rate)
-    noise = rng.standard_normal((2, len(times))) * flow
-    slow = lfilter([np.sqrt(1 - pole)], [1, -pole], noise[0] + 1j * noise[1])  # a slow wander of amplitude and phase
-    turn = np.exp(2j * np.pi * np.cumsum(pitch) / sample_rate)
-    out = (slow * turn * (1 + turn**2 / 3 * (3 * pitch < 0.45 * sample_rate))).real
-    return (out + 0.15 * noise[0]).astype(np.float32)
+    out = np.zeros(round(seconds * sample_rate), np.float32)
+    for event in events:
+        start = int(np.ceil(event.time * sample_rate))
+        n = min(len(out) - start, round((event.length + 0.15) * sample_rate))  # it rings on for less than 0.15 s
+        if n <= 0:
+            continue
+        times = (start + np.arange(n)) / sample_rate
+        pitch = quarter_wave(factors, level(factors, events, times))
+        pole = np.exp(-np.pi * pitch[0] / (GLASS_Q[factors["material"]] * sample_rate))
+        noise = rng.standard_normal((2, n)) * held([event], times)
+        slow = lfilter([np.sqrt(1 - pole)], [1, -pole], noise[0] + 1j * noise[1])  # wanders in amplitude and phase
+        turn = np.exp(2j * np.pi * np.cumsum(pitch) / sample_rate)
+        band = slow * turn * (1 + turn**2 / 3 * (3 * pitch < 0.45 * sample_rate))
+        out[start : start + n] += band.real + 0.15 * noise[0]
+    return out
 
 
 def drops(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.ndarray) -> None:
