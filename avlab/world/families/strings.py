@@ -102,26 +102,31 @@ def bowed(
 ) -> np.ndarray:
     """Harmonics `exp(-n f0 / corner) / n` below 0.45 of the sample rate, through the body.
 
-    The pitch is `f0 (1 + vibrato sin(2 pi VIBRATO t))`.
+    The pitch is `f0 (1 + vibrato sin(2 pi VIBRATO t))`. A period is read from two tables, the soft and the hard tone.
     The level rises with the bow's speed and falls at most as `exp(-t / dies)`; the corner rises with the level, to
     six times its value. The resonances of the body (`BODY`) grow with it. `rng` is not used.
     """
-    times, f0 = np.arange(round(seconds * sample_rate)) / sample_rate, bow_pitch(factors)
-    strand = MATERIALS[factors["material"]]
-    pull = np.log(np.maximum(speed(events, times), 1e-5)) + times / strand.dies
-    level = np.exp(np.maximum.accumulate(pull) - times / strand.dies)
-    level[times < min((event.time for event in events), default=seconds)] = 0
+    L, f0, strand = round(seconds * sample_rate), bow_pitch(factors), MATERIALS[factors["material"]]
     depth, turn = factors["vibrato"], 2 * np.pi * VIBRATO
-    place = f0 * (times + depth * (1 - np.cos(turn * times)) / turn) % 1 * CYCLE
-    k = place.astype(int)
     n = np.arange(1, int(0.45 * sample_rate / (f0 * (1 + depth))) + 1)
     waves = np.zeros((2, CYCLE // 2 + 1), complex)
     for wave, corner in zip(waves, (strand.corner, 6 * strand.corner), strict=True):
         wave[n] = -0.5j * CYCLE * np.exp(-n * f0 / corner) / n
     soft, hard = np.fft.irfft(waves)
-    step = place - k
-    soft, hard = (wave[k] + step * (np.roll(wave, -1) - wave)[k] for wave in (soft, hard))
-    tone = level * (soft + level * (hard - soft))
+    tables = np.stack([soft, hard - soft])
+    slopes = np.roll(tables, -1, axis=1) - tables
+    tone, left = np.zeros(L), 0.0  # `left`: the level at which the stroke before has been left
+    starts = [min(max(0, math.ceil(event.time * sample_rate)), L) for event in events]
+    for event, first, last in zip(events, starts, [*starts, L][1:], strict=True):
+        t = np.arange(first, last) / sample_rate
+        fall = (t - event.time) / strand.dies
+        pull = np.exp(np.maximum.accumulate(np.log(np.maximum(speed([event], t), 1e-5)) + fall) - fall)
+        level = np.maximum(pull, left * np.exp(-fall))
+        place = f0 * (t + depth * (1 - np.cos(turn * t)) / turn) % 1 * CYCLE
+        k = place.astype(int)
+        base, rise = tables[:, k] + (place - k) * slopes[:, k]
+        tone[first:last] = level * (base + level * rise)
+        left = level[-1] if len(t) else left
     out = tone.copy()
     for ratio, Q, gain in BODY:
         if ratio * f0 < 0.45 * sample_rate:
