@@ -53,7 +53,7 @@ def sung(
 
 
 def bird(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.ndarray) -> None:
-    """A bird whose beak opens as far as its song is loud; its head follows the glide, its body swells a little."""
+    """A bird whose beak opens as far as its song is loud; its wing lifts with it, its head follows the glide."""
     wide, side = opening(events, times), 1 if factors["x"] < 0.5 else -1  # it looks towards the middle
     colour, accent = factors["colour"], factors["accent"]
     fan = 0.12 + 0.4 * (TRILL[1] - factors["trill"]) / (TRILL[1] - TRILL[0])
@@ -63,7 +63,8 @@ def bird(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.nd
     for place in (-0.05, 0.25):
         sketch.line((side * place, 0.5), (side * (place + 0.1), 1.0), shade(colour, 0.5), width=0.1)
     sketch.ellipse((0, 0.05), (0.85, 0.62 + 0.1 * wide), colour)
-    sketch.ellipse((-side * 0.2, 0.0), (0.45, 0.27 + 0.05 * wide), shade(colour, 0.7), angle=0.4 * side)
+    wing = (-side * 0.2, -0.3 * wide)
+    sketch.ellipse(wing, (0.48, 0.27), shade(colour, 0.7), angle=side * (0.4 + 0.8 * wide), moving=True)
     head = (side * 0.45, -0.5 - 0.1 * wide)
     sketch.ellipse(head, (0.45, 0.45), shade(colour, 1.15), moving=True)
     lift = -side * 2.0 * factors["sweep"] * wide

@@ -30,7 +30,7 @@ DAMPING = {"steel": 22.0, "wood": 80.0}  # 1/s
 RESONANCES = ((1.0, 1.0), (2.4, 0.7), (4.3, 0.45))  # of the engine: times f0, amplitude
 BLADES, GEAR = 3, 50  # of the rotor
 HARMONICS = {"metal": 16, "wood": 4, "rubber": 2}  # of the rotor's tone, powers of two
-C, SIDE, DISTANCE = 343.0, 80.0, 12.0  # speed of sound in m/s, the car's road in the picture in m, observer in m
+C, SIDE, DISTANCE = 343.0, 110.0, 15.0  # speed of sound in m/s, the car's road in the picture in m, observer in m
 TYRES = {"rubber": 500.0, "wood": 1300.0, "steel": 3200.0}  # Hz, up to which the wheels hiss
 HORN = 3.0  # the horn's lower tone, times the hum's pitch
 
@@ -122,7 +122,7 @@ def engine(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.
     sketch.box((-side * 0.72, 0.35), (0.4, 0.5), shade(colour, 0.8))
     texture(sketch, factors, (0.4, 0.5), (-side * 0.72, 0.35))
     sketch.ellipse(wheel, (0.88, 0.88), colour, moving=True)
-    sketch.ellipse(wheel, (0.7, 0.7), shade(colour, 0.55), moving=True)
+    sketch.ellipse(wheel, (0.7, 0.7), shade(colour, 0.65), moving=True)
     for k in range(CHUGS // 2):
         a, b = turned([(-0.78, 0.0), (0.78, 0.0)], angle + 2 * np.pi * k / CHUGS, wheel)
         sketch.line(a, b, colour, width=0.12, moving=True)
@@ -132,7 +132,7 @@ def engine(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.
     piston = (pin[0] - side * rod, wheel[1])
     sketch.line(pin, piston, shade(accent, 0.6), width=0.14, moving=True)
     sketch.box(piston, (0.14, 0.2), shade(accent, 0.8), moving=True)
-    sketch.line(wheel, rim, accent, width=0.3, moving=True)
+    sketch.line(wheel, rim, accent, width=0.25, moving=True)
     sketch.ellipse(rim, (0.22, 0.22), accent, moving=True)
 
 
@@ -186,14 +186,14 @@ def rotor(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.n
     sketch.box((0, 0.85), (0.16, 0.3), shade(colour, 0.5))
     sketch.box((0, 1.15), (0.75, 0.14), shade(colour, 0.7))
     sketch.ellipse((0.5, 1.1), (0.16, 0.16), accent, moving=True, seen=on)
-    sketch.ellipse((0, -0.2), (1.0, 1.0), shade(colour, 0.55))
-    sketch.ellipse((0, -0.2), (0.92, 0.92), shade(colour, 0.35))
+    sketch.ellipse((0, -0.2), (1.0, 1.0), shade(colour, 0.45))
+    sketch.ellipse((0, -0.2), (0.9, 0.9), colour)
     texture(sketch, factors, (0.85, 0.75), (0, -0.2))
-    blade = [(0.05, 0.1), (0.3, -0.2), (0.8, -0.34), (0.88, 0.0), (0.8, 0.2)]
+    blade = [(0.05, 0.1), (0.3, -0.14), (0.82, -0.28), (0.88, 0.0), (0.82, 0.16)]
     for k in range(BLADES):
         around = angle + 2 * np.pi * k / BLADES - np.pi / 2
-        sketch.polygon(turned(blade, around, (0, -0.2)), accent if k == 0 else colour, moving=True)
-    sketch.ellipse((0, -0.2), (0.2, 0.2), shade(colour, 1.2))
+        sketch.polygon(turned(blade, around, (0, -0.2)), accent if k == 0 else shade(colour, 0.65), moving=True)
+    sketch.ellipse((0, -0.2), (0.2, 0.2), shade(colour, 0.45))
 
 
 # --- the car
@@ -228,7 +228,7 @@ def passed(
     pitch, room = car_pitch(factors), 0.45 * sample_rate * (1 - abs(v) / C)  # the highest that may be sent out
     corner = min(TYRES[factors["material"]], 0.45 * sample_rate)
     hiss = sosfilt(butter(1, corner, fs=sample_rate, output="sos"), rng.standard_normal(len(times), np.float32))
-    out = pulse_train(pitch * sent, 16, room / pitch) + 0.5 * factors["speed"] * hiss
+    out = pulse_train(pitch * sent, 16, room / pitch) + 0.7 * factors["speed"] * hiss
     for time, strength, length in events:
         first, last = np.searchsorted(times, (time, time + length))
         age = times[first:last] - time
@@ -291,7 +291,7 @@ KINDS = {
         beats=syllables,
         materials=("rubber", "wood", "steel"),
         held_out=("steel",),
-        ranges={"speed": (0.2, 0.5), "crossing": (0.3, 1.0)},
+        ranges={"speed": (0.12, 0.36), "crossing": (0.5, 1.2)},
         path=path,
     ),
 }
