@@ -40,8 +40,8 @@ car_pitch = falls_with_size(110.0)
 
 
 def runs(rng: np.random.Generator, seconds: float) -> list[Event]:
-    """Stretches of running with rests between, one in each 1 to 2 s of the clip, with strengths from 0.35 to 1."""
-    count = max(1, round(seconds / rng.uniform(1.0, 2.0)))
+    """Stretches of running with rests between, one in each 0.8 to 1.6 s of the clip, with strengths from 0.35 to 1."""
+    count = max(1, round(seconds / rng.uniform(0.8, 1.6)))
     share = (seconds - 0.1) / count
     late, long, strong = rng.uniform(0, 0.2, count), rng.uniform(0.7, 0.9, count), rng.uniform(0.35, 1, count)
     return [
