@@ -4,8 +4,8 @@
 there is), `sounds` (how it sounds), `drawing` (how it looks), `render` (clips and worlds).
 """
 
+from avlab.world.families import KINDS
 from avlab.world.render import World, export
 from avlab.world.scenes import LEVELS
-from avlab.world.families import KINDS
 
 __all__ = ["KINDS", "LEVELS", "World", "export"]

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from avlab.world.families import KINDS
 from avlab.world.scenes import Scene, Thing
 
 
 def wordings(scene: Scene) -> list[str]:
-    """Three captions: full, short, and from the ear's side. What is silent, dubbed or off screen is said to be."""
-    front, others = scene.things[0], scene.things[1:]
-    heard = [t for t in scene.things if t.sounds and t.events]
-    full = " and ".join(f"{phrase(t)} sounds {side(t)}" for t in heard) or f"{phrase(front)} is silent {side(front)}"
-    silent = [f"a silent {t.kind}" for t in others if not (t.sounds and t.events)]
-    full += f", beside {' and '.join(silent)}" if silent else ""
-    full += ", dubbed with another sound" if scene.dubbed else ""
-    outside = [t.kind for t in scene.unseen]
-    ears = [f"a {t.kind}" for t in (*heard, *scene.unseen)]
-    full += f"; a {outside[0]} is heard from outside" if outside and not scene.dubbed else ""
-    return [full, f"a {front.kind} {side(front)}", f"one hears {' and '.join(ears)}"]
+    """Three captions: in full, the picture in short, and what is heard. What is silent or dubbed is named."""
+    front = scene.things[0]
+    heard = [thing for thing in scene.things if thing.sounds and thing.events]
+    silent = [thing for thing in scene.things[1:] if thing not in heard]
+    clauses = [f"{phrase(thing)} sounds {side(thing)}" for thing in heard]
+    if front not in heard:
+        clauses.insert(0, f"{phrase(front)} {'is dubbed' if scene.dubbed else 'is silent'} {side(front)}")
+    full = " and ".join(clauses)
+    full += f", beside {' and '.join(named(thing, 'silent ') for thing in silent)}" if silent else ""
+    outside = " and ".join(named(thing) for thing in scene.unseen)
+    full += f"; {outside} {'is' if len(scene.unseen) == 1 else 'are'} heard and not seen" if outside else ""
+    ears = " and ".join(named(thing) for thing in (*heard, *scene.unseen))
+    return [full, f"{named(front)} {side(front)}", f"one hears {ears or 'nothing'}"]
+
+
+def named(thing: Thing, how: str = "") -> str:
+    """The kind with its article, and an adjective if there is one."""
+    first = (how + thing.kind)[0]
+    return f"{'an' if first in 'aeio' else 'a'} {how}{thing.kind}"
 
 
 def phrase(thing: Thing) -> str:
-    """Size, material and kind with an article."""
-    size = thing.factors["size"]
+    """Size, material and kind with an article; a face has a speaker instead of a material."""
+    size, material = thing.factors["size"], thing.factors["material"]
     word = "small" if size < 13 / 64 else "large" if size > 15 / 64 else "middle-sized"
-    return f"a {word} {thing.factors['material']} {thing.kind}"
+    if KINDS[thing.kind].family == "speech":
+        return f"a {word} {thing.kind} (speaker {material})"
+    return f"a {word} {material} {thing.kind}" if len(KINDS[thing.kind].materials) > 1 else f"a {word} {thing.kind}"
 
 
 def side(thing: Thing) -> str:

@@ -226,20 +226,20 @@ def flow_of(parts: Sequence[Part], ids: np.ndarray) -> np.ndarray:
     return flow
 
 
-def after(events: Sequence[Any], times: np.ndarray, *, fade: float) -> np.ndarray:
-    """What is left of the latest events at `times`: strength times `exp(-(t - t_event) / fade)`, the largest: (T,)."""
-    out = np.zeros(len(times))
+def away(events: Sequence[Any], times: np.ndarray, *, reach: float = 0.12) -> np.ndarray:
+    """How far a mallet is from its target, (T,): 0 at contact, 1 at rest; it moves at strength / `reach` a second."""
+    out = np.ones(len(times))
     for event in events:
-        age = times - event.time
-        out = np.maximum(out, np.where(age >= 0, event.strength * np.exp(-np.maximum(age, 0) / fade), 0))
+        out = np.minimum(out, event.strength * np.abs(times - event.time) / reach)
     return out
 
 
-def gap(events: Sequence[Any], times: np.ndarray, *, reach: float = 0.16) -> np.ndarray:
-    """How far a mallet is from what it strikes: 0 at contact, 1 at rest, straight lines of `reach` s between: (T,)."""
-    out = np.ones(len(times))
-    for event in events:
-        out = np.minimum(out, np.abs(times - event.time) / reach)
+def held(events: Sequence[Any], times: np.ndarray, *, rise: float = 0.02, fall: float = 0.06) -> np.ndarray:
+    """What is blown or poured at `times` (s): up to the strength in `rise` s, down to 0 in the last `fall` s: (T,)."""
+    out = np.zeros(len(times))
+    for time, strength, length in events:
+        edge = np.minimum((times - time) / rise, (time + length - times) / fall)
+        out = np.maximum(out, strength * np.clip(edge, 0, 1))
     return out
 
 
@@ -250,14 +250,6 @@ def opening(events: Sequence[Any], times: np.ndarray) -> np.ndarray:
         inside = (times >= time) & (times < time + length)
         out[inside] = np.maximum(out[inside], strength * np.sin(np.pi * (times[inside] - time) / length) ** 2)
     return out
-
-
-def mallet(sketch: Sketch, target: Point, away: np.ndarray, colour: Colour) -> None:
-    """A stick with a round head, `away` (0 to 1, one a time) above the `target` that it strikes."""
-    x, y = target
-    head = (x, y - 0.2 - 0.75 * away)
-    sketch.line(head, (x + 0.65, y - 1.0 - 0.75 * away), shade(colour, 0.5), width=0.12, moving=True)
-    sketch.ellipse(head, (0.22, 0.22), shade(colour, 1.2), moving=True)
 
 
 def texture(sketch: Sketch, factors: Mapping[str, Any], half: Point, centre: Point = (0.0, 0.0)) -> None:

@@ -87,3 +87,18 @@ def _spread(rng: np.random.Generator, seconds: float, lengths: tuple[float, floa
     times = np.sort(rng.uniform(0, room, count)) + 0.12 + 0.25 * np.arange(count)
     strong, long = rng.uniform(0.35, 1, count), rng.uniform(*lengths, count)
     return [Event(float(t), float(s), float(n)) for t, s, n in zip(times, strong, long, strict=True)]
+
+
+def spaced(
+    rng: np.random.Generator, seconds: float, *, most: int, length: tuple[float, float], gap: float
+) -> list[Event]:
+    """Two to `most` events of `length` s, at least `gap` s apart, from 0.12 s on; fewer in short clips."""
+    count = int(rng.integers(2, most + 1))
+    long, strong = rng.uniform(*length, count), rng.uniform(0.35, 1, count)
+    span = seconds - 0.2
+    while count > 1 and long[:count].sum() + gap * (count - 1) > span - 0.1:
+        count -= 1
+    long = np.minimum(long[:count], span - 0.1)
+    room = span - long.sum() - gap * (count - 1)
+    times = 0.12 + np.sort(rng.uniform(0, room, count)) + gap * np.arange(count) + np.cumsum(long) - long
+    return [Event(float(t), float(s), float(n)) for t, s, n in zip(times, strong, long, strict=False)]

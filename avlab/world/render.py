@@ -24,7 +24,18 @@ from avlab.world.captions import wordings
 from avlab.world.drawing import Part, Sketch, backdrop, flow_of, rasterise
 from avlab.world.families import KINDS
 from avlab.world.scenes import (
-    CEILING, LEVELS, RINGING, SHARED, SPLITS, WHOLE, Scene, Streams, Thing, another, changed, make_scene, streams,
+    LEVELS,
+    RINGING,
+    SHARED,
+    SPLITS,
+    WHOLE,
+    Scene,
+    Streams,
+    Thing,
+    another,
+    changed,
+    make_scene,
+    streams,
 )  # fmt: skip
 
 
@@ -145,7 +156,7 @@ class World:
 
     def _render(self, scene: Scene, stream: Streams, name: str) -> Clip:
         N, L = round(self.fps * self.seconds), round(self.seconds * self.sample_rate)
-        picture = draw(scene, self.level, self.size, np.arange(N + 1) / self.fps)
+        picture = draw(scene, stream, self.level, self.size, np.arange(N + 1) / self.fps)
         heard = sound(scene, stream, L, self.sample_rate)
         truth = truth_of(scene, picture, heard, self.fps, self.sample_rate)
         source = f"world {self.level}/{self.split} seed {self.seed} {name}"
@@ -163,7 +174,7 @@ def where(thing: Thing, times: np.ndarray) -> float | np.ndarray:
     return thing.factors["x"] if path is None else path(thing.factors, thing.events, times)
 
 
-def draw(scene: Scene, level: str, size: int, times: np.ndarray) -> dict[str, np.ndarray]:
+def draw(scene: Scene, stream: Streams, level: str, size: int, times: np.ndarray) -> dict[str, np.ndarray]:
     """`frames` (N, H, W, 3), `owners` (N, H, W), `flow` (N, H, W, 2) of a scene at N + 1 times; the last is for flow.
 
     Owners: `2 o + 1` where the body of object `o` is seen, `2 o + 2` where its moving part is, 0 for what is no object.
@@ -185,7 +196,15 @@ def draw(scene: Scene, level: str, size: int, times: np.ndarray) -> dict[str, np
         if part.owner >= 0:
             owners[:, k + 1] = 2 * part.owner + 1 + np.broadcast_to(part.moving, len(times))[:N]
     seen = np.stack([row[frame] for row, frame in zip(owners, ids, strict=True)])
+    for frame, light in zip(frames, _lamp(times[:N], stream("lamp")), strict=True):
+        cv2.convertScaleAbs(frame, frame, 1 + scene.flicker * light)
     return {"frames": frames, "owners": seen, "flow": flow_of(parts, ids)}
+
+
+def _lamp(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """How the light departs from its mean at `times`: four slow sines of random rate, mean square 1 over long times."""
+    rates, phases = rng.uniform(0.7, 3.5, (4, 1)), rng.uniform(0, 2 * np.pi, (4, 1))
+    return np.sin(2 * np.pi * rates * times + phases).sum(axis=0) / np.sqrt(2)
 
 
 def _occluder(panel: dict[str, Any], times: np.ndarray) -> Part:
@@ -218,9 +237,8 @@ def _room(still: np.ndarray, side: float) -> np.ndarray:
 def sound(scene: Scene, stream: Streams, L: int, sample_rate: int) -> dict[str, np.ndarray | None]:
     """`mix` (C, L), `stems` (O, C, L) as the mix holds them, `dry` (O, L), `offscreen` (C, L) or None, on the grid.
 
-    The mix is the exact sum of stems, what is off screen, and noise. Sources peak at `CEILING` in all.
+    The mix is the exact sum of stems, what is off screen, and noise. Each source peaks at `scene.ceiling` at most.
     """
-    sources = [thing for thing in (*scene.things, *scene.unseen) if thing.sounds]
     late = round(scene.lag * sample_rate)
     answer = sounds.room_response(scene.room, sample_rate, stream("room")) if scene.room is not None else None
     times = np.arange(L) / sample_rate
@@ -232,7 +250,7 @@ def sound(scene: Scene, stream: Streams, L: int, sample_rate: int) -> dict[str, 
         dry = KINDS[thing.kind].sound(
             thing.factors, thing.events, seconds=L / sample_rate, sample_rate=sample_rate, rng=rng
         )
-        dry = sounds.levelled(dry, thing.factors["loudness"], CEILING / len(sources))
+        dry = sounds.levelled(dry, thing.factors["loudness"], scene.ceiling)
         x = where(thing, times) if KINDS[thing.kind].path is not None else thing.factors["x"]
         wet = sounds.delayed(sounds.pan(dry, x), late)
         if answer is not None:
@@ -246,7 +264,7 @@ def sound(scene: Scene, stream: Streams, L: int, sample_rate: int) -> dict[str, 
     if scene.snr is not None:
         noise = stream("noise").standard_normal(mix.shape, np.float32)
         noise[:, 1:] = noise[:, 1:] + noise[:, :-1]  # tilted towards low frequencies, as rooms are
-        level = max(thing.factors["loudness"] for thing in sources) - scene.snr  # dB of full scale
+        level = scene.reference - scene.snr  # dB of full scale
         mix = mix + sounds.on_grid(noise * np.float32(10 ** (level / 20) / np.sqrt(2)))
     return {
         "mix": np.clip(mix, -1, 1 - sounds.STEP),
@@ -300,9 +318,9 @@ def _facts_of_all(scene: Scene) -> dict[str, Any]:
     hidden = front.factors["coat"] == "painted" and len(rings) == 2 and front.sounds
     xor = (front.factors["material"] in RINGING) != (front.factors["tilt"] > 0) if hidden else None
     return {
-        "backdrop": scene.backdrop, "snr": scene.snr, "room": scene.room, "lag": scene.lag, "occluder": scene.occluder,
-        "dubbed": scene.dubbed, "offscreen": [_facts(thing) for thing in scene.unseen], "xor": xor,
-        "reverberation": None if scene.room is None else sounds.reverberation_time(scene.room),
+        "backdrop": scene.backdrop, "flicker": scene.flicker, "snr": scene.snr, "room": scene.room, "lag": scene.lag,
+        "occluder": scene.occluder, "dubbed": scene.dubbed, "offscreen": [_facts(thing) for thing in scene.unseen],
+        "xor": xor, "reverberation": None if scene.room is None else sounds.reverberation_time(scene.room),
     }  # fmt: skip
 
 
@@ -362,3 +380,11 @@ def export(
     with (folder / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["file", "label", "caption"], *rows])
     return paths
+
+
+def without_truth(world: World, indices: Sequence[int]) -> list[Clip]:
+    """Several clips, mono and without truth: most of the bytes between processes, and training needs none."""
+    from dataclasses import replace
+
+    clips = [world.clip(i) for i in indices]
+    return [replace(clip, waveform=clip.mono()[None], truth=None) for clip in clips]

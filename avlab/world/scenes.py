@@ -25,12 +25,15 @@ Streams = Callable[..., np.random.Generator]
 class Level(NamedTuple):
     """How hard a clip is.
 
-    `snr` range in dB of the noise below the loudest source (None: no noise), `silent` the most silent look-alikes,
-    `sources` that sound and are seen, `offscreen` the share of clips with a sound from outside; `room` whether there
-    is a visible room that reverberates; `tricks` whether clips are dubbed, lag, are occluded, show unseen combinations.
+    `snr` range in dB of the noise below the loudest source (None: no noise), `flicker` range of the depth by which the
+    light flickers (it moves every pixel, so that the amount of motion does not tell who sounds when), `silent` the
+    most silent look-alikes, `sources` that sound and are seen, `offscreen` the share of clips with a sound from
+    outside; `room` whether there is a visible room that reverberates; `tricks` whether clips are dubbed, lag, are
+    occluded, show unseen combinations.
     """
 
     snr: tuple[float, float] | None
+    flicker: tuple[float, float] = (0.0, 0.0)
     silent: int = 0
     sources: int = 1
     offscreen: float = 0.0
@@ -40,15 +43,16 @@ class Level(NamedTuple):
 
 LEVELS = {
     "L0": Level(None),
-    "L1": Level((15.0, 30.0)),
-    "L2": Level((10.0, 25.0), silent=2),
-    "L3": Level((-5.0, 10.0), silent=1, sources=2, offscreen=0.5, room=True),
-    "L4": Level((-5.0, 10.0), silent=1, sources=2, offscreen=0.5, room=True, tricks=True),
+    "L1": Level((15.0, 30.0), flicker=(0.01, 0.02)),
+    "L2": Level((10.0, 25.0), flicker=(0.03, 0.06), silent=2),
+    "L3": Level((-5.0, 10.0), flicker=(0.03, 0.06), silent=1, sources=2, offscreen=0.5, room=True),
+    "L4": Level((-5.0, 10.0), flicker=(0.03, 0.06), silent=1, sources=2, offscreen=0.5, room=True, tricks=True),
 }
 SPLITS = ("iid", "compositional", "extrapolation", "counterfactual")
 LOUDNESS = (-40.0, -30.0)  # dB of full scale, root mean square of the loudest source: it tells no kind
-CEILING = 0.6  # what all sources together may peak at: with the noise nothing is clipped
+CEILING = 0.6  # what all sources together may peak at, so that with the noise nothing is clipped
 DUBBED, LAGGING, OCCLUDED = 0.2, 0.3, 0.5  # shares of the clips of a level with tricks
+OFF_CENTRE = 0.15  # sides of the picture that things keep from its middle, from L1 on
 RINGING = ("metal", "steel", "glass")  # materials whose sound lasts
 SHARED: dict[str, tuple[float, float] | None] = {  # what every thing has, and between which values it may be set
     "size": (7 / 64, 22 / 64), "material": None, "coat": None, "x": (0.0, 1.0), "y": (0.0, 1.0), "tilt": (-0.6, 0.6),
@@ -56,6 +60,7 @@ SHARED: dict[str, tuple[float, float] | None] = {  # what every thing has, and b
 }  # fmt: skip
 WHOLE: dict[str, tuple[float, float]] = {  # what holds for the whole clip
     "backdrop": (0, 2**31), "snr": (-30.0, 60.0), "room": (1.5, 8.0), "lag": (-1.0, 1.0),
+    "flicker": (0.0, 0.2),
 }  # fmt: skip
 COATS = ("bare", "painted")
 
@@ -79,8 +84,9 @@ class Scene:
     """All causes of one clip. The first of `things` lies in front and names the clip; `unseen` sound only.
 
     `snr` in dB or None, `room` the side of a cubic room in metres or None, `lag` in seconds, `backdrop` the seed of the
-    background, `occluder` its place and size in units of the picture, `dubbed` says that the first thing's own sound
-    was replaced.
+    background, `flicker` the depth of the light's flicker, `occluder` its place and size in units of the picture,
+    `dubbed` says that the first thing's own sound was replaced, `ceiling` what one sound may peak at,
+    `reference` the loudness in dB of full scale that `snr` is counted from.
     """
 
     things: list[Thing]
@@ -89,8 +95,11 @@ class Scene:
     room: float | None = None
     lag: float = 0.0
     backdrop: int = 0
+    flicker: float = 0.0
     occluder: dict[str, Any] | None = None
     dubbed: bool = False
+    ceiling: float = CEILING
+    reference: float = LOUDNESS[1]
 
 
 def streams(seed: int, i: int) -> Streams:
@@ -115,10 +124,15 @@ def materials_of(kind: str, *, split: str, tricks: bool) -> tuple[str, ...]:
 
 
 def free_place(radius: float, rng: np.random.Generator, others: Sequence[Thing]) -> tuple[float, float] | None:
-    """Where an object of this radius leaves the others mostly uncovered; None where 20 tries find no such place."""
-    for _ in range(20):
-        x = float(rng.uniform(1.15 * radius, 1 - 1.15 * radius))
-        y = float(rng.uniform(1.6 * radius, 1 - 0.95 * radius))  # above it is room for what strikes it
+    """Where an object of this radius leaves the others mostly uncovered; None where 40 tries find no such place.
+
+    It keeps off the middle of the picture, so that "in the middle" is not a good guess of where things are.
+    """
+    for _ in range(40):
+        x = float(rng.uniform(0.9 * radius, 1 - 0.9 * radius))
+        y = float(rng.uniform(1.4 * radius, 1 - 0.85 * radius))  # above it is room for what strikes it
+        if math.hypot(x - 0.5, y - 0.5) < OFF_CENTRE:
+            continue
         apart = (math.hypot(x - o.factors["x"], y - o.factors["y"]) / (radius + o.factors["size"]) for o in others)
         if all(distance > 0.7 for distance in apart):
             return x, y
@@ -128,7 +142,7 @@ def free_place(radius: float, rng: np.random.Generator, others: Sequence[Thing])
 def make_thing(
     number: int, kind: str, stream: Streams, *, level: str, split: str, seconds: float, others: Sequence[Thing] = ()
 ) -> Thing | None:
-    """Draw one object of a kind: what all things have, the kind's own factors, its events; None without a free place."""
+    """Draw one object of a kind: what all things have, its own factors, its events; None without a free place."""
     rng = stream("thing", number)
     if split == "extrapolation":
         small = rng.random() < 0.5
@@ -179,7 +193,9 @@ def make_scene(kinds: Sequence[str], stream: Streams, *, level: str, split: str,
         new = make_thing(number, kind, stream, others=things, **settings)
         if new is not None:
             things.append(Thing(number, kind, new.factors, new.events if moves else [], sounds=False))
-    scene = Scene(things, backdrop=int(rng.integers(2**31)))
+    scene = Scene(things, backdrop=int(rng.integers(2**31)), flicker=float(rng.uniform(*rules.flicker)))
+    scene.reference = things[0].factors["loudness"]
+    scene.ceiling = CEILING / (rules.sources + (rules.offscreen > 0))
     scene.snr = float(rng.uniform(*rules.snr)) if rules.snr else None
     scene.room = float(rng.uniform(2.0, 6.0)) if rules.room else None
     if rng.random() < rules.offscreen:

@@ -6,6 +6,8 @@ stands with its family.
 
 from __future__ import annotations
 
+from math import comb
+
 import numpy as np
 
 STEP = 2.0**-15  # waveforms of the world lie on the grid of 16-bit sound, so that storing them loses nothing
@@ -29,6 +31,20 @@ def ring(poles: np.ndarray, gains: np.ndarray, samples: int, sample_rate: int, d
     return out.reshape(-1)[:samples]
 
 
+def pulse_train(turns: np.ndarray, harmonics: int, highest: float) -> np.ndarray:
+    """Pulses at whole `turns`, without mean: `((1 + cos 2 pi turns) / 2)^n`, which has the harmonics 1 to n alone.
+
+    `n` is `harmonics` (a power of two), halved until it is at most `highest`, the number for which there is room.
+    """
+    n = harmonics
+    while n > max(highest, 1):
+        n //= 2
+    wave = 0.5 + 0.5 * np.cos((2 * np.pi * (turns % 1)).astype(np.float32))
+    for _ in range(n.bit_length() - 1):
+        wave *= wave
+    return wave - np.float32(comb(2 * n, n) / 4.0**n)
+
+
 def levelled(stem: np.ndarray, loudness: float, ceiling: float) -> np.ndarray:
     """A stem (L,) at a root mean square of `loudness` dB of full scale, softer where its peak would pass `ceiling`."""
     level, peak = float(np.sqrt((stem.astype(float) ** 2).mean())), float(np.abs(stem).max())
@@ -49,7 +65,7 @@ def delayed(sound: np.ndarray, samples: int) -> np.ndarray:
 
 
 def reverberation_time(side: float) -> float:
-    """Seconds until the sound of a cubic room has fallen by 60 dB, after Sabine: `0.161 V / (a S) = 0.161 s / (6 a)`."""
+    """Seconds until a cubic room's sound has fallen by 60 dB, after Sabine: `0.161 V / (a S) = 0.161 s / (6 a)`."""
     return 0.161 * side / (6 * ABSORPTION)
 
 

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.signal import lfilter
 
-from avlab.world.drawing import Colour, Point, Sketch, shade, texture
-from avlab.world.kinds import LARGEST, Event, Factors, Kind
+from avlab.world.drawing import Colour, Point, Sketch, held, shade, texture
+from avlab.world.kinds import LARGEST, Event, Factors, Kind, spaced
 
 SPEED = 343.0  # of sound in air, m/s
 BOTTLE_METRES, FLUTE_METRES = 0.06 / LARGEST, 0.22 / LARGEST  # a thing's radius in metres is this times its size
@@ -34,30 +34,6 @@ SLIT, END, HOLES = -1.1, 1.25, (0.7, 0.2, -0.3)
 BOTTLE_Q = {"glass": 32.0, "plastic": 6.0, "clay": 5.0}
 # Q, and the amplitude of each harmonic over that of the one below
 FLUTE_TONE = {"wood": (8.0, 0.25), "metal": (20.0, 0.6), "glass": (40.0, 0.4)}
-
-
-def held(events: Sequence[Event], times: np.ndarray, *, rise: float = 0.02, fall: float = 0.06) -> np.ndarray:
-    """What is blown or poured at `times` (s): up to the strength in `rise` s, down to 0 in the last `fall` s: (T,)."""
-    out = np.zeros(len(times))
-    for time, strength, length in events:
-        edge = np.minimum((times - time) / rise, (time + length - times) / fall)
-        out = np.maximum(out, strength * np.clip(edge, 0, 1))
-    return out
-
-
-def spaced(
-    rng: np.random.Generator, seconds: float, *, most: int, length: tuple[float, float], gap: float
-) -> list[Event]:
-    """Two to `most` events of `length` s, at least `gap` s apart, from 0.12 s on; fewer in short clips."""
-    count = int(rng.integers(2, most + 1))
-    long, strong = rng.uniform(*length, count), rng.uniform(0.35, 1, count)
-    span = seconds - 0.2
-    while count > 1 and long[:count].sum() + gap * (count - 1) > span - 0.1:
-        count -= 1
-    long = np.minimum(long[:count], span - 0.1)
-    room = span - long.sum() - gap * (count - 1)
-    times = 0.12 + np.sort(rng.uniform(0, room, count)) + gap * np.arange(count) + np.cumsum(long) - long
-    return [Event(float(t), float(s), float(n)) for t, s, n in zip(times, strong, long, strict=False)]
 
 
 def blows(rng: np.random.Generator, seconds: float) -> list[Event]:

@@ -18,8 +18,8 @@ import numpy as np
 from scipy.signal import lfilter
 
 from avlab.world.drawing import Sketch, opening, shade, turned
-from avlab.world.families.engines import pulse_train
 from avlab.world.kinds import LARGEST, Event, Factors, Kind, falls_with_size, syllables
+from avlab.world.sounds import pulse_train
 
 TRILL = (12.0, 30.0)  # Hz
 FALL = 0.35  # by which a bark's pitch falls

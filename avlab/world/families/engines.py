@@ -19,10 +19,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.signal import butter, lfilter, sosfilt
-from scipy.special import comb
 
 from avlab.world.drawing import Sketch, shade, texture, turned
 from avlab.world.kinds import Event, Factors, Kind, falls_with_size, syllables
+from avlab.world.sounds import pulse_train
 
 CHUGS = 4  # pulses a turn of the engine
 SURGE, PERIOD = 0.3, 1.6  # the engine's rate swells by this share, this often (s)
@@ -48,20 +48,6 @@ def runs(rng: np.random.Generator, seconds: float) -> list[Event]:
         Event(float(0.1 + share * (k + late[k])), float(strong[k]), float(share * (1 - late[k]) * long[k]))
         for k in range(count)
     ]
-
-
-def pulse_train(turns: np.ndarray, harmonics: int, highest: float) -> np.ndarray:
-    """Pulses at whole `turns`, without mean: `((1 + cos 2 pi turns) / 2)^n`, which has the harmonics 1 to n alone.
-
-    `n` is `harmonics` (a power of two), halved until it is at most `highest`, the number for which there is room.
-    """
-    n = harmonics
-    while n > max(highest, 1):
-        n //= 2
-    wave = 0.5 + 0.5 * np.cos((2 * np.pi * (turns % 1)).astype(np.float32))
-    for _ in range(n.bit_length() - 1):
-        wave *= wave
-    return wave - np.float32(comb(2 * n, n) / 4.0**n)
 
 
 # --- the engine

@@ -18,8 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.signal import iirpeak, lfilter
 
-from avlab.world.drawing import Sketch, shade, texture
-from avlab.world.families.struck import away
+from avlab.world.drawing import Sketch, away, shade, texture
 from avlab.world.kinds import Event, Factors, Kind, falls_with_size, hits
 
 
@@ -168,7 +167,7 @@ def strand(sketch: Sketch, factors: Factors, half: tuple[float, float], centre: 
     (a, b), (x, y), dark = half, centre, shade(factors["colour"], 0.6)
     if factors["material"] == "gut" and factors["coat"] == "bare":
         for i in (-0.6, 0, 0.6):
-            sketch.line((x + (i - 0.2) * a, y + b), (x + (i + 0.2) * a, y - b), dark, width=0.08)
+            sketch.line((x + (i - 0.2) * a, y + 0.6 * b), (x + (i + 0.2) * a, y - 0.6 * b), dark, width=0.06)
     else:
         texture(sketch, factors, half, centre)
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from avlab.world.drawing import Colour, Number, Point, Sketch, shade, texture, turned
+from avlab.world.drawing import Colour, Number, Point, Sketch, away, shade, texture, turned
 from avlab.world.kinds import Event, Factors, Kind, falls_with_size, hits
 from avlab.world.sounds import ring
 
@@ -77,14 +77,6 @@ def struck(
         state, before = state + event.strength * np.minimum(push, 1) / np.arange(1, len(f) + 1) ** 0.5, event.time
         out[first:last] = ring(poles, state, last - first, sample_rate, first / sample_rate - event.time)
     return out.astype(np.float32)
-
-
-def away(events: Sequence[Event], times: np.ndarray, *, reach: float = 0.12) -> np.ndarray:
-    """How far a mallet is from its target, (T,): 0 at contact, 1 at rest; it moves at strength / `reach` a second."""
-    out = np.ones(len(times))
-    for event in events:
-        out = np.minimum(out, event.strength * np.abs(times - event.time) / reach)
-    return out
 
 
 def swing(events: Sequence[Event], times: np.ndarray, *, fade: float = 0.1) -> np.ndarray:

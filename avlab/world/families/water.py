@@ -21,9 +21,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.signal import lfilter
 
-from avlab.world.drawing import Sketch, shade, texture, turned
-from avlab.world.families.air import SPEED, held, spaced
-from avlab.world.kinds import LARGEST, Event, Factors, Kind
+from avlab.world.drawing import Sketch, held, shade, texture, turned
+from avlab.world.families.air import SPEED
+from avlab.world.kinds import LARGEST, Event, Factors, Kind, spaced
 
 GRAVITY = 9.81  # m/s2
 MINNAERT = np.sqrt(3 * 1.4 * 101325 / 998) / (2 * np.pi)  # Hz m
