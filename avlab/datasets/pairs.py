@@ -8,25 +8,20 @@ it was.
 
 from __future__ import annotations
 
-import multiprocessing
-import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
 import torch
-from tqdm import tqdm
 
 from avlab.audio import frame_energy, log_mel
 from avlab.clip import Batch, Clip, collate
+from avlab.datasets.stream import stream
 from avlab.video import motion, motion_residual, pool_grid
 from avlab.world import World
-from avlab.world.render import without_truth
 
-CHUNK = 8  # clips a worker renders at a time, and features are made of at a time
+CHUNK = 8  # clips that features are made of at a time
 GRID = 16  # cells a side of the motion grid kept with each pair
 
 
@@ -148,35 +143,5 @@ def render(world: World, indices: Sequence[int], *, workers: int = 2, progress: 
 
     The result does not depend on `workers`. Shows a progress bar.
     """
-    chunks = [[int(i) for i in indices[at : at + CHUNK]] for at in range(0, len(indices), CHUNK)]
-    bar = tqdm(
-        total=len(indices),
-        desc=f"rendering {world.level}",
-        unit="clip",
-        disable=not progress,
-        leave=False,
-        file=sys.stdout,
-    )
-
-    def counted(made: Iterable[list[Clip]]) -> Iterator[Clip]:
-        for clips in made:
-            yield from clips
-            bar.update(len(clips))
-
-    with bar:
-        if workers == 0:
-            return pairs_of(counted(without_truth(world, c) for c in chunks), world.kinds, count=len(indices))
-        # a fresh interpreter: forking a process whose torch threads run may hang
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            return pairs_of(counted(_in_order(pool, world, chunks, 2 * workers)), world.kinds, count=len(indices))
-
-
-def _in_order(pool: Executor, world: World, chunks: list[list[int]], ahead: int) -> Iterator[list[Clip]]:
-    """Rendered chunks in their order, at most `ahead` of them under way: a slow reader must not fill the memory."""
-    waiting = deque(pool.submit(without_truth, world, chunk) for chunk in chunks[:ahead])
-    for chunk in chunks[ahead:]:
-        done = waiting.popleft().result()
-        waiting.append(pool.submit(without_truth, world, chunk))
-        yield done
-    while waiting:
-        yield waiting.popleft().result()
+    clips = stream(world, indices, workers=workers, truth=False, progress=progress)
+    return pairs_of(clips, world.kinds, count=len(indices))
