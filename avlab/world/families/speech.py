@@ -197,13 +197,13 @@ def words(factors: Factors, events: Sequence[Event]) -> tuple[list[Span], list[S
 
 
 def _with_pauses(phones: Sequence[Span]) -> list[Span]:
-    """The phones with `sil` before, between and after the words."""
-    out: list[Span] = [(-np.inf, phones[0][0], "sil")] if phones else [(-np.inf, np.inf, "sil")]
+    """The phones, at least one, with `sil` before, between and after the words."""
+    out = [(-np.inf, phones[0][0], "sil")]
     for phone in phones:
         if phone[0] > out[-1][1] + 1e-6:
             out.append((out[-1][1], phone[0], "sil"))
         out.append(phone)
-    return [*out, (out[-1][1], np.inf, "sil")] if phones else out
+    return [*out, (phones[-1][1], np.inf, "sil")]
 
 
 def _formants(phones: Sequence[Span], times: np.ndarray) -> np.ndarray:
@@ -212,12 +212,11 @@ def _formants(phones: Sequence[Span], times: np.ndarray) -> np.ndarray:
     A smooth step of `GLIDE` s from target to target, centred on the border. Towards and away from silence it lies in
     the pause, so that a word starts and ends on target.
     """
-    borders, targets = [], []
+    borders, targets, last = [], [], ""
     for start, end, name in _with_pauses(phones):
-        phone, pause = PHONES[name], name == "sil"
-        shift = GLIDE / 2 * (1 if pause else -1 if targets and targets[-1] is PHONES["sil"] else 0)
-        borders.append(start + shift)
-        targets.append(phone)
+        borders.append(start + GLIDE / 2 * ((name == "sil") - (last == "sil")))
+        targets.append(PHONES[name])
+        last = name
         if name in GLIDES:
             borders.append((start + end) / 2)
             targets.append(PHONES[GLIDES[name]])
@@ -374,9 +373,10 @@ def face(sketch: Sketch, factors: Factors, events: Sequence[Event], times: np.nd
     sketch.ellipse((0, nod - 1.08), (0.3, 0.3), hair, seen=who.bun)
     sketch.ellipse((0, nod + chin + 0.25), (0.82 * wide, 0.72 * tall), shade(colour, 0.92), moving=True)
     sketch.ellipse((0, nod), (wide, tall), colour)
-    fringe = -0.92 + 0.4 * who.fringe
-    brow = [(-0.9 * wide, -0.5), (-0.6 * wide, -1.02), (0.6 * wide, -1.02), (0.9 * wide, -0.5), (0, fringe + 0.2)]
-    sketch.polygon([(x, y * tall + nod) for x, y in brow], hair, seen=who.fringe > 0)
+    low = 0.3 * who.fringe - 0.75
+    edge = np.sqrt(1 - low**2)  # where the fringe meets the side of the head
+    brow = [(-edge, low), (-0.65, -0.9), (-0.3, -1.05), (0.3, -1.05), (0.65, -0.9), (edge, low), (0, low + 0.1)]
+    sketch.polygon([(x * wide, y * tall + nod) for x, y in brow], hair, seen=who.fringe > 0)
     for side in (-1, 1):
         sketch.ellipse((side * who.eyes, nod - 0.25), (0.17, 0.13), (240, 240, 240))
         sketch.ellipse((side * who.eyes, nod - 0.25), (0.08, 0.1), (20, 20, 20))
