@@ -252,7 +252,6 @@ def test_nothing_is_rendered_far_ahead_and_a_stream_left_early_ends_its_workers(
     [
         ("raise", KeyError, "no such thing", "in a rendering process:\nTraceback"),
         ("odd", RuntimeError, "OddError: odd", "test_stream.OddError"),
-        ("die", RuntimeError, "a rendering process ended with code 3", ""),
     ],
 )
 def test_an_error_in_a_worker_is_raised_at_its_place(how, kind, message, note):
@@ -264,6 +263,15 @@ def test_an_error_in_a_worker_is_raised_at_its_place(how, kind, message, note):
     assert "while rendering clip 9 of Fake" in notes
     assert note in notes
     assert next(clips, None) is None
+    assert not helpers()
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_missed():
+    clips = stream(Fake(9, "die"), itertools.count(), workers=2)
+    with pytest.raises(RuntimeError, match=r"a rendering process ended with code 3 before clip [13579] came"):
+        for _ in clips:
+            pass
     assert not helpers()
 
 

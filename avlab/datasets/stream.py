@@ -20,12 +20,12 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Sized
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import fields, replace
-from functools import partial
-from itertools import islice
+from itertools import cycle, islice
 from queue import SimpleQueue
-from typing import Any
+from threading import Thread
+from typing import Any, BinaryIO
 
 import numpy as np
 from tqdm import tqdm
@@ -36,7 +36,7 @@ from avlab.world.drawing import FLOW_STEP
 
 STEPS = dict.fromkeys(("waveform", "stems", "dry", "offscreen"), sounds.STEP) | {"flow": FLOW_STEP}
 RUN = 64  # values: a run that is all zero is left out of a block
-AHEAD = 4  # clips a worker may be ahead of the reader
+AHEAD = 8  # clips a worker may be ahead of the reader
 RECORDS = {"!Clip": Clip, "!Truth": Truth}
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 START = "import sys; sys.path[:] = sys.argv[1:]; from avlab.datasets import stream; stream._serve()"
@@ -65,53 +65,48 @@ def packed(
     total = len(indices) if isinstance(indices, Sized) else None
     wanted = map(int, indices)
     if workers == 0:
-        made = (_named(partial(_rendered, world, i, truth), world, i) for i in wanted)
+        made = _by_itself(world, wanted, truth)
     else:
         made = _by_workers(world, wanted, workers if total is None else min(workers, total), truth)
     return iter(tqdm(made, "rendering", total, leave=False, file=sys.stdout, unit="clip", disable=not progress))
 
 
 def _rendered(world: World, i: int, truth: bool) -> np.ndarray:
-    clip = world.clip(i)
-    return pack(clip if truth else replace(clip, truth=None))
-
-
-def _named(make: partial[np.ndarray], world: World, i: int) -> np.ndarray:
     try:
-        return make()
+        clip = world.clip(i)
+        return pack(clip if truth else replace(clip, truth=None))
     except Exception as error:
         error.add_note(f"while rendering clip {i} of {world}")
         raise
 
 
+def _by_itself(world: World, indices: Iterator[int], truth: bool) -> Iterator[np.ndarray]:
+    for i in indices:
+        yield _rendered(world, i, truth)
+
+
 def _by_workers(world: World, indices: Iterator[int], workers: int, truth: bool) -> Iterator[np.ndarray]:
-    """Blocks in the order of `indices`. A thread a worker asks for one clip after the other and waits for it."""
+    """Blocks in the order of `indices`, which are dealt out in turn; each worker always has `AHEAD` of them to do."""
     crew: list[subprocess.Popen] = []
-    free: SimpleQueue[subprocess.Popen] = SimpleQueue()
-
-    def fetch(i: int) -> np.ndarray:
-        worker = free.get()
-        try:
-            return _named(partial(_ask, worker, (world, i, truth)), world, i)
-        finally:
-            free.put(worker)
-
-    threads = ThreadPoolExecutor(max(1, workers))
     try:
         for _ in range(workers):
             crew.append(_worker())
-            free.put(crew[-1])
-        waiting: deque[Future] = deque(threads.submit(fetch, i) for i in islice(indices, AHEAD * workers))
-        while waiting:
-            block = waiting.popleft().result()
-            waiting.extend(threads.submit(fetch, i) for i in islice(indices, 1))
+        asked: deque[tuple[subprocess.Popen, int]] = deque()
+        for worker, i in zip(cycle(crew), islice(indices, AHEAD * workers)):  # noqa: B905  (the cycle has no end)
+            _ask(worker, (world, i, truth))
+            asked.append((worker, i))
+        while asked:
+            worker, i = asked.popleft()
+            block = _answer(worker, i)
+            for following in islice(indices, 1):
+                _ask(worker, (world, following, truth))
+                asked.append((worker, following))
             yield block
     finally:
         for worker in crew:
             worker.kill()  # it holds nothing that could be lost
-        threads.shutdown(cancel_futures=True)
         for worker in crew:
-            with worker:  # closes its pipes and waits for its end
+            with suppress(BrokenPipeError), worker:  # closes its pipes and waits for its end
                 pass
 
 
@@ -127,20 +122,22 @@ def _worker() -> subprocess.Popen:
     )
 
 
-def _ask(worker: subprocess.Popen, request: tuple[World, int, bool]) -> np.ndarray:
-    """One block from a worker; its error is raised here."""
-    try:
+def _ask(worker: subprocess.Popen, request: tuple[World, int, bool]) -> None:
+    with suppress(BrokenPipeError):  # it is dead: `_answer` will say so, in the place of the clip that is missing
         pickle.dump(request, worker.stdin)
         worker.stdin.flush()
-        (size,) = struct.unpack("<q", worker.stdout.read(8))
-        answer = np.empty(abs(size), np.uint8)
-        if worker.stdout.readinto(answer) < len(answer):
-            raise EOFError
-    except (BrokenPipeError, EOFError, struct.error):
+
+
+def _answer(worker: subprocess.Popen, i: int) -> np.ndarray:
+    """The next block from a worker, which is clip `i`; an error in the worker is raised here."""
+    head = worker.stdout.read(8)
+    size = struct.unpack("<q", head)[0] if len(head) == 8 else 0
+    answer = np.empty(abs(size), np.uint8)
+    if size == 0 or worker.stdout.readinto(answer) < len(answer):
         raise RuntimeError(
-            f"a rendering process ended with code {worker.wait()} (-9: killed, mostly for want of memory); "
-            "take fewer workers, or workers=0 to see what happens"
-        ) from None
+            f"a rendering process ended with code {worker.wait()} before clip {i} came (-9: killed, mostly for want of "
+            "memory): take fewer workers, or workers=0 to see what happens"
+        )
     if size > 0:
         return answer
     error, story = pickle.loads(answer)
@@ -149,22 +146,30 @@ def _ask(worker: subprocess.Popen, request: tuple[World, int, bool]) -> np.ndarr
 
 
 def _serve() -> None:
-    """Work of a worker: read requests, answer each with its block or, as a negative size, its error."""
+    """Work of a worker: render what is asked for, one after the other, while a thread sends what is done."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a world prints must not come between the clips
+    done: SimpleQueue[tuple[int, np.ndarray]] = SimpleQueue()
+    Thread(target=_send, args=(done, answers), daemon=True).start()
     while True:
         try:
-            block, sign = _rendered(*pickle.load(sys.stdin.buffer)), 1
+            done.put((1, _rendered(*pickle.load(sys.stdin.buffer))))
         except EOFError:  # the reader has ended
-            return
+            os._exit(0)
         except Exception as error:
-            block, sign = np.frombuffer(_portable(error), np.uint8), -1
-        try:
+            done.put((-1, np.frombuffer(_portable(error), np.uint8)))
+
+
+def _send(done: SimpleQueue[tuple[int, np.ndarray]], answers: BinaryIO) -> None:
+    """Each block after its size in bytes; each error after its size below 0."""
+    try:
+        while True:
+            sign, block = done.get()
             answers.write(struct.pack("<q", sign * len(block)))
             answers.write(block)
             answers.flush()
-        except BrokenPipeError:  # the reader was killed
-            os._exit(0)
+    finally:  # the reader was killed
+        os._exit(0)
 
 
 def _portable(error: Exception) -> bytes:
