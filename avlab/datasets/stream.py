@@ -92,7 +92,7 @@ def _by_workers(world: World, indices: Iterator[int], workers: int, truth: bool)
         for _ in range(workers):
             crew.append(_worker())
         asked: deque[tuple[subprocess.Popen, int]] = deque()
-        for worker, i in zip(cycle(crew), islice(indices, AHEAD * workers)):  # noqa: B905  (the cycle has no end)
+        for worker, i in zip(cycle(crew), islice(indices, AHEAD * workers)):
             _ask(worker, (world, i, truth))
             asked.append((worker, i))
         while asked:
