@@ -15,6 +15,7 @@ A lesson begins with `lab = avlab.start("NN_theme")`. Data flows one way, and im
 | `datasets` | pairs in batches; a folder of your own clips |
 | `models`, `losses`, `metrics` | encoders and projectors; what they learn from; how they are measured |
 | `train` | one training loop, which survives being killed |
+| `baselines` | the cheats that a result must beat |
 | `show` | figures, the synchronised player, the atlas of embeddings, explorers, cards |
 | `survey` | the survey's concepts, claims, references and tables as data frames |
 | `course`, `cli` | the runner and the checks of the notebooks; `avlab lab, run, check, calibrate, doctor, world` |

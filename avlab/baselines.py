@@ -182,6 +182,7 @@ def classify(
     sense: str,
     steps: int = 300,
     seed: int = 0,
+    mirror: bool = True,
     device: torch.device | str = "cpu",
     progress: bool = True,
 ) -> torch.Tensor:
@@ -190,7 +191,8 @@ def classify(
     Trains `AudioCNN` ("audio"), `VisualCNN` ("sight") or the two side by side ("both") with one hidden layer on top,
     by cross-entropy in `avlab.train`, B = 64. The strong version of the probes: what is left beyond one sense is what
     fusion can gain. "both" joins the features before the decision, so that it can learn what neither sense tells;
-    for another label than the kind, put it in the pairs: `dataclasses.replace(pairs, label=..., kinds=...)`.
+    for another label than the kind, put it in the pairs: `dataclasses.replace(pairs, label=..., kinds=...)`, and set
+    `mirror` to False where left and right matter.
 
     Raises `ValueError` for another sense, kinds that differ, or unknown labels (-1).
     """
@@ -207,7 +209,7 @@ def classify(
     def loss_of(model: nn.Module, batch: Views) -> tuple[torch.Tensor, dict[str, float]]:
         return F.cross_entropy(model(batch.spectrogram, batch.residual).float(), batch.label), {}
 
-    batches = train.batches(min(64, len(train)), seed=seed, device=device, mirror=True)
+    batches = train.batches(min(64, len(train)), seed=seed, device=device, mirror=mirror)
     fit(model, loss_of, batches, steps=steps, lr=2e-3, weight_decay=0.02, progress=progress, seed=seed)
     with torch.no_grad():
         parts = [model(*test.views(rows, device)[:2]) for rows in torch.arange(len(test)).split(CHUNK)]

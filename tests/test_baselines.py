@@ -26,10 +26,12 @@ from avlab.baselines import (
 )
 from avlab.clip import Clip
 from avlab.datasets.pairs import Pairs, pairs_of
+from avlab.datasets.stream import stream
 from avlab.losses.correlation import linear_cca
-from avlab.metrics.localization import pointing
+from avlab.metrics.localization import choose_threshold, ciou, ciou_success, pointing
 from avlab.metrics.retrieval import median_rank, recall_at_k
-from avlab.world import World
+from avlab.video import pool_grid
+from avlab.world import KINDS, World
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -343,3 +345,70 @@ def test_late_fusion_is_bayes_of_independent_senses():
     torch.testing.assert_close(late_fusion(a.log(), torch.full_like(a, 0.25).log()).exp(), a)  # no news, no change
     with pytest.raises(ValueError, match=r"\(24, 4\) and \(5, 4\)"):
         late_fusion(a, v[:5])
+
+
+# --- the world is not to be cheated: what each short cut reaches at level L2, all kinds
+
+GROUP = 128
+
+
+class Shown:
+    """Clips of the world: pairs, the pixels of the sounding thing (in half of the frames or more), how many things."""
+
+    def __init__(self, indices: range) -> None:
+        masks, things, clips = [], [], []
+        world = World(level="L2", seed=0)
+        for clip in stream(world, indices):
+            masks.append(torch.from_numpy(clip.truth.masks[0].mean(axis=0) >= 0.5))
+            things.append(len(clip.truth.factors))
+            clips.append(replace(clip, truth=None))
+        self.masks, self.things, self.pairs = torch.stack(masks), torch.tensor(things), pairs_of(clips, world.kinds)
+
+
+@pytest.fixture(scope="module")
+def known() -> Shown:
+    return Shown(range(100_000, 101_536))
+
+
+@pytest.fixture(scope="module")
+def unseen() -> Shown:
+    return Shown(range(8 * GROUP))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cheat", ["envelope", "onset envelope", "loudness", "linear CCA", "shuffled"])
+def test_no_match_is_found_by_a_cheat(known, unseen, cheat):
+    found: list[tuple[float, float]] = []
+    for at in range(0, len(unseen.pairs), GROUP):
+        some = {name: value[at : at + GROUP] for name, value in vars(unseen.pairs).items() if name != "kinds"}
+        few = replace(unseen.pairs, **some)
+        scores = {
+            "envelope": lambda few=few: envelope_match(few),
+            "onset envelope": lambda few=few: envelope_match(few, onsets=True),
+            "loudness": lambda few=few: loudness_match(few),
+            "linear CCA": lambda few=few: cca_match(known.pairs, few),
+            "shuffled": lambda few=few, at=at: shuffled(torch.eye(len(few)), generator(at)),
+        }[cheat]()
+        found.append((recall_at_k(scores, 1), recall_at_k(scores, 10)))
+    first, tenth = np.mean(found, axis=0)
+    assert first <= 0.04
+    assert tenth <= 0.18
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cheat", "most", "most_of_three"), [("motion", 0.26, 0.14), ("centre", 0.03, 0.03)])
+def test_no_source_is_found_by_a_cheat(known, unseen, cheat, most, most_of_three):
+    before, heat = (
+        motion_saliency(pool_grid(shown.pairs.motion, 8)) if cheat == "motion" else centre_prior(len(shown.masks), 8)
+        for shown in (known, unseen)
+    )
+    overlaps = ciou(heat, unseen.masks, threshold=choose_threshold(before[:512], known.masks[:512]))
+    assert ciou_success(overlaps) <= most
+    assert ciou_success(overlaps[unseen.things == 3]) <= most_of_three
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("features", [colour_features, background_features, loudness_features])
+def test_no_kind_is_told_by_a_cheat(known, unseen, features):
+    right = probe_accuracy(features(known.pairs), known.pairs.label, features(unseen.pairs), unseen.pairs.label)
+    assert abs(right - 1 / len(KINDS)) < 0.03

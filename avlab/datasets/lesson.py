@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,16 +35,23 @@ class LessonClips:
 
 
 def lesson_clips(
-    clips: str = "world", *, seed: int = 0, level: str = "L2", train: int = 1536, test: int = 128
+    clips: str = "world",
+    *,
+    seed: int = 0,
+    level: str = "L2",
+    kinds: Sequence[str] | None = None,
+    train: int = 1536,
+    test: int = 128,
 ) -> LessonClips:
     """Clips for a lesson: `"world"`, `"samples"` (the files of `data/samples`) or the path of a folder or file.
 
-    World: `test` clips from index 0 and `train` clips from index 100,000 on, none in both. Folder: each file is cut
-    into windows of 2 s, and the last quarter of its windows (at least one, of a single file two) is held out for the
-    test; at most 64 files are taken. Raises `ValueError` where a folder leaves fewer than 4 windows, with the report.
+    World: some `kinds` of things (default all), `test` clips from index 0 and `train` clips from index 100,000 on,
+    none in both. Folder: each file is cut into windows of 2 s, and the last quarter of its windows (at least one, of a
+    single file two) is held out for the test; at most 64 files are taken. Raises `ValueError` where a folder leaves
+    fewer than 4 windows, with the report.
     """
     if clips == "world":
-        world = World(level=level, seed=seed)
+        world = World(level=level, seed=seed, kinds=kinds)
         seen = [world.clip(i) for i in range(test)]
         pairs = render(world, range(100_000, 100_000 + train))
         report = f"world {level}, seed {seed}: {train} clips to learn from, {test} others to test on"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from avlab.world.families import KINDS
 from avlab.world.scenes import Scene, Thing
 
+NOUNS = {"drops": "basin of drops", "pour": "jug that pours"}  # where the kind is an action
+
 
 def wordings(scene: Scene) -> list[str]:
     """Three captions: in full, the picture in short, and what is heard. What is silent or dubbed is named."""
@@ -24,8 +26,8 @@ def wordings(scene: Scene) -> list[str]:
 
 def named(thing: Thing, how: str = "") -> str:
     """The kind with its article, and an adjective if there is one."""
-    first = (how + thing.kind)[0]
-    return f"{'an' if first in 'aeio' else 'a'} {how}{thing.kind}"
+    noun = how + NOUNS.get(thing.kind, thing.kind)
+    return f"{'an' if noun[0] in 'aeio' else 'a'} {noun}"
 
 
 def phrase(thing: Thing) -> str:
@@ -34,7 +36,8 @@ def phrase(thing: Thing) -> str:
     word = "small" if size < 13 / 64 else "large" if size > 15 / 64 else "middle-sized"
     if KINDS[thing.kind].family == "speech":
         return f"a {word} {thing.kind} (speaker {material})"
-    return f"a {word} {material} {thing.kind}" if len(KINDS[thing.kind].materials) > 1 else f"a {word} {thing.kind}"
+    noun = NOUNS.get(thing.kind, thing.kind)
+    return f"a {word} {material} {noun}" if len(KINDS[thing.kind].materials) > 1 else f"a {word} {noun}"
 
 
 def side(thing: Thing) -> str:
