@@ -194,15 +194,27 @@ def test_phones_tile_words_and_words_lie_in_events(seconds):
 
 
 def test_every_word_is_equally_likely_in_every_place():
-    sequences = [said(u, 4) for u in (np.arange(18 * 500) + 0.5) / (18 * 500)]
+    sequences = [[word for word, _ in said(u, 4)] for u in (np.arange(18 * 500) + 0.5) / (18 * 500)]
     for k in range(4):
         counts = Counter(words[k] for words in sequences)
         assert len(counts) == len(WORDS) == 18
         assert chisquare([counts[word] for word in WORDS]).pvalue > 1e-3
     pairs = Counter((WORDS.index(words[0]) // 3, WORDS.index(words[1]) // 3) for words in sequences)
     assert chisquare([pairs[i, j] for i in range(6) for j in range(6)]).pvalue > 1e-3
-    assert said(0.0, 1) == ["red"]
-    assert said(1.0, 1) == ["map"]  # the end of the range is allowed
+    assert said(0.0, 1) == [("red", 0.0)]
+    assert said(1.0, 1)[0][0] == "map"  # the end of the range is allowed
+
+
+def test_a_word_is_said_in_many_rhythms():
+    who, events = factors("seven"), [Event(0.2, 1.0, 0.5)]
+    shares = []
+    for offset in np.linspace(0.05, 0.95, 10):
+        who["utterance"] = (WORDS.index("seven") + offset) / len(WORDS)
+        phones, ((start, end, word),) = FACE.words(who, events)
+        assert word == "seven"
+        shares.append([(b - a) / (end - start) for a, b, _ in phones])
+    assert np.ptp(shares, axis=0).min() > 0.05
+    assert np.max(shares, axis=0) / np.min(shares, axis=0) == pytest.approx(2, rel=0.35)  # half an octave either way
 
 
 def test_held_out_speakers_lie_within_the_others():

@@ -8,6 +8,7 @@ spectrum, a wider mouth and a deeper nod. Colour, size and face do not tell the 
 
 Words: event `k` of a clip says word `floor(V x_k)` of the lexicon of V words, with `x_0 = utterance` and
 `x_{k+1} = a x_k + c mod 1` (Knuth's congruential step on 64 bits): for a uniform `utterance` each word is uniform.
+What is left, `frac(V x_k)`, sets the rhythm of its phones.
 
 Sources: vowel targets are the men's means of Peterson and Barney (1952); consonants are loci in the manner of Klatt
 (1980); the pulse is the causal-anticausal linear model of Doval, d'Alessandro and Henrich (2003). Phone names are
@@ -165,15 +166,16 @@ def slots(rng: np.random.Generator, seconds: float) -> list[Event]:
     return events or [Event(0.1, float(rng.uniform(0.35, 1)), float(min(0.5, seconds - 0.12)))]
 
 
-def said(utterance: float, count: int) -> list[str]:
-    """The first `count` words of an utterance, a number in [0, 1]: the law of the module.
+def said(utterance: float, count: int) -> list[tuple[str, float]]:
+    """The first `count` words of an utterance, a number in [0, 1], and the rhythm of each: the law of the module.
 
-    >>> said(0.1, 3), said(0.95, 1)
-    (['blue', 'bird', 'green'], ['map'])
+    >>> [(word, round(rhythm, 1)) for word, rhythm in said(0.1, 3)]
+    [('blue', 0.8), ('bird', 0.3), ('green', 0.7)]
     """
     state, out = min(int(utterance * 2**64), 2**64 - 1), []
     for _ in range(count):
-        out.append(WORDS[state * len(WORDS) >> 64])
+        which, rest = divmod(state * len(WORDS), 2**64)
+        out.append((WORDS[which], rest / 2**64))
         state = (6364136223846793005 * state + 1442695040888963407) % 2**64
     return out
 
@@ -181,14 +183,16 @@ def said(utterance: float, count: int) -> list[str]:
 def words(factors: Factors, events: Sequence[Event]) -> tuple[list[Span], list[Span]]:
     """Phones and words as `(start s, end s, name)`: a word begins with its event, phones tile it.
 
-    It takes the speaker's `pace` of the event's length, its phones in the proportions of their lengths. A burst starts
-    with its phone; a stop at the start of a word has no closure (it is in the pause). The next event cuts a word short.
+    It takes the speaker's `pace` of the event's length. Phone j takes its part of that in proportion to its length
+    times `2^(frac(rhythm + 0.618 j) - 0.5)`: the same word is not said twice in the same way. A burst starts with its
+    phone; a stop at the start of a word has no closure (it is in the pause). The next event cuts a word short.
     """
     phones, spans, events = [], [], sorted(events)
     stops = [event.time for event in events[1:]] + [np.inf]
-    for event, stop, word in zip(events, stops, said(factors["utterance"], len(events)), strict=True):
+    for event, stop, (word, rhythm) in zip(events, stops, said(factors["utterance"], len(events)), strict=True):
         names = LEXICON[word].split()
-        parts = np.cumsum([0.0, *(PHONES[name].length for name in names)])
+        stretch = [2 ** ((rhythm + 0.618 * j) % 1 - 0.5) for j in range(len(names))]
+        parts = np.cumsum([0.0, *(PHONES[name].length * by for name, by in zip(names, stretch, strict=True))])
         length = min(event.length * SPEAKERS[factors["material"]].pace, stop - event.time)
         edges = (event.time + length * parts / parts[-1]).tolist()
         phones += zip(edges[:-1], edges[1:], names, strict=True)
