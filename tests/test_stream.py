@@ -183,6 +183,8 @@ class Fake:
         """A clip that holds its index and says in what kind of process it was made."""
         if i == self.ill and self.how == "raise":
             raise KeyError("no such thing")
+        if i == self.ill and self.how == "end":
+            raise EOFError("a file that ends too soon")
         if i == self.ill and self.how == "odd":
             raise OddError(1, 2)
         if i == self.ill and self.how == "die":
@@ -251,6 +253,7 @@ def test_nothing_is_rendered_far_ahead_and_a_stream_left_early_ends_its_workers(
     ("how", "kind", "message", "note"),
     [
         ("raise", KeyError, "no such thing", "in a rendering process:\nTraceback"),
+        ("end", EOFError, "a file that ends too soon", "EOFError"),
         ("odd", RuntimeError, "OddError: odd", "test_stream.OddError"),
     ],
 )

@@ -153,9 +153,11 @@ def _serve() -> None:
     Thread(target=_send, args=(done, answers), daemon=True).start()
     while True:
         try:
-            done.put((1, _rendered(*pickle.load(sys.stdin.buffer))))
-        except EOFError:  # the reader has ended
-            os._exit(0)
+            try:
+                request = pickle.load(sys.stdin.buffer)
+            except EOFError:  # the reader has ended
+                os._exit(0)
+            done.put((1, _rendered(*request)))
         except Exception as error:
             done.put((-1, np.frombuffer(_portable(error), np.uint8)))
 
