@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -144,15 +145,46 @@ def world() -> None:
 @click.option("--size", type=click.IntRange(1), default=64, show_default=True, help="Pixels a side.")
 @click.option("--seconds", type=click.FloatRange(0), default=2.0, show_default=True, help="Length of a clip.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-def export(folder: Path, clips: int, level: str, size: int, seconds: float, seed: int) -> None:
+@click.option("--split", default="iid", show_default=True, help="An unknown one lists them.")
+@click.option("--kinds", help="Names with commas between them. Default: all.")
+def export(folder: Path, clips: int, kinds: str | None, **settings: Any) -> None:
     """Write clips of the world as mp4 files, with their truth as JSON beside them."""
     from avlab import world as worlds
 
     try:
-        worlds.export(folder, clips=clips, level=level, size=size, seconds=seconds, seed=seed)
+        worlds.export(folder, clips=clips, kinds=kinds.split(",") if kinds else None, **settings)
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"{clips} clips in {folder}")
+
+
+@world.command()
+@click.argument("kinds", nargs=-1)
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path),
+    help="A page (.html) with sound, or a picture (.png). Default: runs/world.html in the project.",
+)  # fmt: skip
+@click.option("--size", type=click.IntRange(1), default=96, show_default=True, help="Pixels a side.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def show(kinds: tuple[str, ...], out: Path | None, size: int, seed: int) -> None:
+    """Show KINDS of things (all if none is named) at three sizes with their laws, and what one cause changes."""
+    from avlab.course.run import project
+    from avlab.show import gallery
+    from avlab.show.bundle import png
+
+    settings = {"kinds": kinds or None, "size": size, "seed": seed}
+    try:
+        out = out or project() / "runs" / "world.html"
+        if out.suffix not in (".html", ".png"):
+            raise ValueError(f"{out} must end with .html (a page) or .png (a picture)")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.suffix == ".png":
+            out.write_bytes(png(gallery.contact_sheet(**settings), colours=256))
+        else:
+            gallery.gallery(**settings).to_html(out)
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(str(out))
 
 
 if __name__ == "__main__":

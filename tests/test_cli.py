@@ -39,7 +39,17 @@ def call(*words: str):
 
 
 def test_each_command_has_a_help_and_the_version_is_the_packages():
-    for words in ([], ["lab"], ["run"], ["check"], ["calibrate"], ["doctor"], ["world"], ["world", "export"]):
+    for words in (
+        [],
+        ["lab"],
+        ["run"],
+        ["check"],
+        ["calibrate"],
+        ["doctor"],
+        ["world"],
+        ["world", "export"],
+        ["world", "show"],
+    ):
         assert call(*words, "--help").exit_code == 0
     assert call("--version").output.strip().endswith(__version__)
 
@@ -71,6 +81,11 @@ def test_run_exits_with_0_or_1_and_leaves_results_and_pages(project):
         (["world", "export", "mine", "--level", "L77"], "level='L77' is not one of L0, L1"),
         (["world", "export", "mine", "--size", "7"], "size=7 must lie between"),
         (["world", "export", "pyproject.toml"], "is a file"),
+        (["world", "export", "mine", "--split", "odd"], "split='odd' is not one of iid"),
+        (["world", "export", "mine", "--kinds", "bar,bra"], "kinds=['bra'] are not among bar"),
+        (["world", "show", "bra"], "kinds=['bra'] are not among bar"),
+        (["world", "show", "bar", "--size", "8"], "size=8 must lie between"),
+        (["world", "show", "bar", "--out", "bar.mp4"], "must end with .html (a page) or .png (a picture)"),
         (["world", "export", "pyproject.toml/mine"], "pyproject.toml"),
         (["lab", "--port", "0"], "0 is not in the range"),
     ],
@@ -142,6 +157,26 @@ def test_world_export_writes_clips_and_their_truth(project):
     assert info.seconds == pytest.approx(1, abs=0.1)
     assert len(list((project / "mine").glob("*.mp4"))) == 2
     assert len(list((project / "mine").glob("*.json"))) == 2
+
+
+def test_world_export_keeps_to_the_named_kinds_and_split(project):
+    words = ["--clips", "8", "--level", "L0", "--size", "32", "--seconds", "1", "--kinds", "bar,bell"]
+    done = call("world", "export", "mine", *words, "--split", "compositional")
+    assert done.exit_code == 0, done.output
+    shown = [json.loads(path.read_text())["factors"][0] for path in (project / "mine").glob("*.json")]
+    assert {thing["kind"] for thing in shown} == {"bar", "bell"}
+    assert all(thing["material"] in ("rubber", "clay") for thing in shown)
+
+
+def test_world_show_writes_a_page_or_a_picture(project):
+    done = call("world", "show", "bar", "--size", "32")
+    assert done.exit_code == 0, done.output
+    page = Path(done.output.strip())
+    assert page == project / "runs" / "world.html"
+    assert "length^2" in page.read_text()
+    done = call("world", "show", "bar", "bell", "--size", "32", "--out", "new/two.png")
+    assert done.exit_code == 0, done.output
+    assert (project / "new" / "two.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_doctor_examines_everything_the_lessons_need():

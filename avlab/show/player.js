@@ -273,7 +273,7 @@ function render({ model, el }) {
     clip = clips[index];
     wav = sound;
     [sprite, mel] = images;
-    stage.width = Math.round(288 * Math.min(1, clip.width / clip.height) * devicePixelRatio);
+    stage.width = Math.round(288 * Math.min(1.5, clip.width / clip.height) * devicePixelRatio); // 288 px high, or 432 wide
     stage.height = Math.round(stage.width * clip.height / clip.width);
     stage.style.width = `${stage.width / devicePixelRatio}px`;
     fit();

@@ -188,39 +188,48 @@ class Player(anywidget.AnyWidget):
         return write_page(Path(path), self._esm, state, title=title)
 
 
+SINGLE = '<main class="widget"></main>'
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><link rel="icon" href="data:,">
 <meta name="viewport" content="width=device-width, initial-scale=1"></head>
-<body><h1 style="font: 600 18px sans-serif">{title}</h1><main id="widget"></main>
+<body><h1 style="font: 600 18px sans-serif">{title}</h1>{body}
 <script type="application/json" id="state">{state}</script>
 <script type="module">
 {code}
 const unpack = (v) => Array.isArray(v) ? v.map(unpack) : v === null || typeof v !== "object" ? v
   : "base64" in v ? new DataView(Uint8Array.from(atob(v.base64), (c) => c.charCodeAt(0)).buffer)
   : Object.fromEntries(Object.entries(v).map(([k, x]) => [k, unpack(x)]));
-const state = unpack(JSON.parse(document.getElementById("state").textContent)), listeners = {{}};
-const model = {{
-  get: (name) => state[name],
-  set: (name, value) => {{
-    if (state[name] === value) return;
-    state[name] = value;
-    (listeners[`change:${{name}}`] ?? []).forEach((listener) => listener());
-  }},
-  on: (name, listener) => (listeners[name] ??= []).push(listener),
-  off: () => {{}},
-  save_changes: () => {{}},
-}};
-render({{ model, el: document.getElementById("widget") }});
+const places = document.querySelectorAll(".widget");
+[].concat(unpack(JSON.parse(document.getElementById("state").textContent))).forEach((state, i) => {{
+  const listeners = {{}}, model = {{
+    get: (name) => state[name],
+    set: (name, value) => {{
+      if (state[name] === value) return;
+      state[name] = value;
+      (listeners[`change:${{name}}`] ?? []).forEach((listener) => listener());
+    }},
+    on: (name, listener) => (listeners[name] ??= []).push(listener),
+    off: () => {{}},
+    save_changes: () => {{}},
+  }};
+  render({{ model, el: places[i] }});
+}});
 </script></body></html>
 """
 
 
-def write_page(path: Path, code: Any, state: dict[str, Any], *, title: str) -> Path:
-    """One HTML file with a widget's own JavaScript and its state; bytes go as base64 in JSON."""
-    body = str(code)
-    if "export default { render };" not in body:
+def write_page(
+    path: Path, code: Any, state: dict[str, Any] | list[dict[str, Any]], *, title: str, body: str = SINGLE
+) -> Path:
+    """One HTML file with a widget's own JavaScript and its state; bytes go as base64 in JSON.
+
+    Several states make several widgets: `body` is HTML with as many elements of the class "widget".
+    """
+    program = str(code)
+    if "export default { render };" not in program:
         raise ValueError("the widget's JavaScript must end with `export default { render };`")
     plain = json.dumps(state, default=lambda b: {"base64": base64.b64encode(b).decode()}).replace("<", "\\u003c")
-    page = PAGE.format(title=html.escape(title), state=plain, code=body.replace("export default { render };", ""))
+    program = program.replace("export default { render };", "")
+    page = PAGE.format(title=html.escape(title), state=plain, code=program, body=body)
     path.write_text(page, encoding="utf-8")
     return path

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from avlab.clip import Clip, Truth
+from avlab.show import gallery
 from avlab.show.atlas import Atlas
 from avlab.show.player import Player
 
@@ -168,10 +169,10 @@ def test_frames_of_a_size_that_is_no_multiple_of_8_do_not_bleed(tmp_path, watch)
 
 def test_two_views_of_one_player_follow_each_other_and_one_sounds(tmp_path, watch, wait):
     path = Player(clip("tone")).to_html(tmp_path / "views.html")
-    once = 'render({ model, el: document.getElementById("widget") });'
+    once = "render({ model, el: places[i] });"
     page = path.read_text()
     assert once in page
-    path.write_text(page.replace(once, once + once.replace('document.getElementById("widget")', "document.body")))
+    path.write_text(page.replace(once, once + once.replace("places[i]", "document.body")))
     watched = watch()
     page = watched.page
     page.goto(path.as_uri())
@@ -184,6 +185,26 @@ def test_two_views_of_one_player_follow_each_other_and_one_sounds(tmp_path, watc
     page.wait_for_timeout(400)
     assert [view.locator(".play").get_attribute("aria-label") for view in (first, second)] == ["Play", "Pause"]
     assert watched.errors == []
+
+
+def test_each_row_of_a_gallery_plays_its_own_clip_and_only_one_sounds(tmp_path, watch, wait):
+    watched = watch()
+    page = watched.page
+    page.goto(gallery.gallery(["bar"], size=16).to_html(tmp_path / "world.html").as_uri())
+    wait(page, lambda: page.locator(".avlab-player[data-ready]").count() == 3, "a player a row")
+    views = [page.locator(".avlab-player").nth(i) for i in range(3)]
+    assert page.locator("section h3").all_inner_texts() == ["bar", "bar, another size", "bar, another material"]
+    views[0].locator(".play").click()
+    wait(page, lambda: float(views[0].get_attribute("data-time")) > 0.3, "time to advance")
+    assert float(views[1].get_attribute("data-time")) == 0
+    views[1].locator(".play").click()
+    wait(page, lambda: float(views[1].get_attribute("data-time")) > 0.3, "the other to play")
+    assert [view.locator(".play").get_attribute("aria-label") for view in views] == ["Play", "Pause", "Play"]
+    shapes = page.evaluate("[...document.querySelectorAll('.stage')].map((c) => c.clientWidth / c.clientHeight)")
+    assert shapes[0] > 2.9
+    assert 1.9 < shapes[1] < 2.3
+    assert watched.errors == []
+    assert watched.outside() == []
 
 
 def test_a_clip_that_cannot_be_shown_says_so(tmp_path, watch):
