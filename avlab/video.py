@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+DARK = 1 / 255  # luminance below which a pixel says nothing about the light
+
 
 def luminance(video: torch.Tensor) -> torch.Tensor:
     """Brightness of each pixel: (..., N, 3, H, W) to (..., N, H, W), in [0, 1].
@@ -44,8 +46,10 @@ def motion(video: torch.Tensor) -> torch.Tensor:
 def motion_residual(video: torch.Tensor) -> torch.Tensor:
     """Mean picture and what departs from it: (B, N, 3, H, W) to (B, 3 + N, H, W).
 
-    Channels 0-2 are the mean RGB picture, centred at 0; channel `3 + n` is `4 (Y_n - mean_n Y)`: what a still
-    background cannot explain. It lets a 2-D convolution see when something moved.
+    Channels 0-2 are the mean RGB picture, centred at 0; channel `3 + n` is `4 (Y_n - g_n mean_n Y)`: what a still
+    background under changing light cannot explain. `g_n`, the light of frame `n`, is the median over the picture of
+    `Y_n / mean_n Y`: right as long as less than half of the picture moves. It lets a 2-D convolution see when
+    something moved.
 
     >>> motion_residual(torch.zeros(2, 11, 3, 5, 7)).shape
     torch.Size([2, 14, 5, 7])
@@ -53,7 +57,9 @@ def motion_residual(video: torch.Tensor) -> torch.Tensor:
     if video.ndim != 5 or video.shape[2] != 3:
         raise ValueError(f"video must be (B, N, 3, H, W), got {tuple(video.shape)}")
     Y = luminance(video)
-    return torch.cat([video.mean(dim=1) - 0.5, 4 * (Y - Y.mean(dim=1, keepdim=True))], dim=1)
+    still = Y.mean(dim=1, keepdim=True)
+    light = (Y / still.clamp_min(DARK)).flatten(2).median(dim=2).values  # (B, N)
+    return torch.cat([video.mean(dim=1) - 0.5, 4 * (Y - light[:, :, None, None] * still)], dim=1)
 
 
 def pool_grid(x: torch.Tensor, grid: int | tuple[int, int]) -> torch.Tensor:

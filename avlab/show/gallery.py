@@ -129,7 +129,7 @@ def measured(clip: Clip) -> tuple[float, float]:
     part = wave[round(start * rate) : round(end * rate)]
     levels = np.abs(np.fft.rfft(part * np.hanning(len(part)), 2**16))
     f = np.fft.rfftfreq(2**16, 1 / rate)
-    near = np.flatnonzero((f > 0.8 * law) & (f < 1.25 * law))
+    near = np.flatnonzero((f > 0.6 * law) & (f < 1.25 * law))
     strong = [k for k in near if levels[k] >= levels[near].max() / 2]
     peaks = [k for k in strong if levels[k - 1] < levels[k] >= levels[k + 1]]
     return law, float(min(f[peaks], key=lambda hertz: abs(hertz - law), default=np.nan))

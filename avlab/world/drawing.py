@@ -222,7 +222,7 @@ def flow_of(parts: Sequence[Part], ids: np.ndarray) -> np.ndarray:
     k = mover[n, y, x]
     a, b = A[k, n], shift[k, n]
     moved = np.stack([a[:, 0, 0] * x + a[:, 0, 1] * y + b[:, 0], a[:, 1, 0] * x + a[:, 1, 1] * y + b[:, 1]], -1)
-    flow[n, y, x] = np.rint(np.clip(moved, -255, 255) / FLOW_STEP) * FLOW_STEP
+    flow[n, y, x] = np.rint(np.clip(moved, -255, 255) / FLOW_STEP) * FLOW_STEP + 0.0  # no negative zeros
     return flow
 
 

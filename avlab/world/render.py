@@ -380,11 +380,3 @@ def export(
     with (folder / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["file", "label", "caption"], *rows])
     return paths
-
-
-def without_truth(world: World, indices: Sequence[int]) -> list[Clip]:
-    """Several clips, mono and without truth: most of the bytes between processes, and training needs none."""
-    from dataclasses import replace
-
-    clips = [world.clip(i) for i in indices]
-    return [replace(clip, waveform=clip.mono()[None], truth=None) for clip in clips]

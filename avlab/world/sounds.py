@@ -90,4 +90,4 @@ def in_room(sound: np.ndarray, dry: np.ndarray, answer: np.ndarray) -> np.ndarra
 
 def on_grid(sound: np.ndarray) -> np.ndarray:
     """Rounded to 16 bits: float32 in [-1, 1)."""
-    return (np.clip(np.rint(sound / STEP), -(2**15), 2**15 - 1) * STEP).astype(np.float32)
+    return (np.clip(np.rint(sound / STEP), -(2**15), 2**15 - 1) * STEP + 0.0).astype(np.float32)
