@@ -109,7 +109,7 @@ def test_at_rest_it_is_a_picture_with_the_laws_in_words():
     assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == shown.model_id
     said = metadata["image/png"]["alt"]
     assert KINDS["bell"].law in said
-    assert "fill, from 0.1 to 0.8" in said
+    assert "fill 0.1, fill 0.8): More liquid leaves less air" in said
 
 
 def test_the_same_seed_gives_the_same_gallery_and_another_another():

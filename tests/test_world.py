@@ -205,8 +205,8 @@ def test_flow_of_a_known_motion():
 
 def test_more_parts_than_a_byte_can_tell_apart():
     dot = Part("ellipse", np.full((1, 3, 2), 0.5), (0, 0, 0), 0.0, False, True, 0)
-    with pytest.raises(ValueError, match="256 parts"):
-        rasterise([dot] * 256, np.zeros((16, 16, 3), np.uint8), 1)
+    with pytest.raises(ValueError, match="255 parts"):
+        rasterise([dot] * 255, np.zeros((16, 16, 3), np.uint8), 1)
 
 
 def test_captions_are_true_in_all_wordings(crowded, hard):

@@ -219,6 +219,12 @@ def draw_sheet(
     return _told(figure, f"{len(clips)} clips, {len(shown)} shown, each as five frames and a spectrogram: {names}")
 
 
+def loudest(clip: Clip) -> int:
+    """The frame in which a clip is loudest."""
+    parts = np.array_split(clip.mono(), len(clip.frames))
+    return int(np.argmax([np.square(part).sum() for part in parts]))
+
+
 @in_style()
 def draw_gallery(
     rows: Sequence[tuple[str, str, Sequence[str], Sequence[Clip]]], *, columns: int = 1, title: str = ""
@@ -232,20 +238,21 @@ def draw_gallery(
         raise ValueError("no rows to draw: the gallery is empty")
     deep = -(-len(rows) // columns)
     most = max(len(clips) for _, _, _, clips in rows)
-    figure = Figure(figsize=(columns * (1.15 * most + 2.9), 1.85 * deep + 0.35 * bool(title)))
+    wrapped = [textwrap.wrap(words, int(18.2 * most), max_lines=3, placeholder=" …") for _, words, _, _ in rows]
+    above = 13.0 * max(map(len, wrapped)) + 3  # points of room for the words
+    figure = Figure(figsize=(columns * (1.15 * most + 2.9), (1.45 + above / 72) * deep + 0.35 * bool(title)))
     grid = figure.subplots(deep, 2 * columns, squeeze=False, gridspec_kw={"width_ratios": [1.15 * most, 2.4] * columns})
     for axes in grid.flat[2 * len(rows) :]:
         axes.set_visible(False)
-    for place, (name, words, names, clips) in enumerate(rows):
+    for place, (name, _, names, clips) in enumerate(rows):
         sight, mel = grid[place // columns, 2 * (place % columns) :][:2]
         shown = [clip.frames[loudest(clip)] for clip in clips]
         gap = np.full((len(shown[0]), len(shown[0]) // 20, 3), 255, np.uint8)
         _picture(sight, np.concatenate([part for frame in shown for part in (frame, gap)][:-1], axis=1))
         sight.set_anchor("W")
-        lines = "\n".join(textwrap.wrap(words, int(18.5 * most), max_lines=2, placeholder=" …"))
-        sight.set_title(name, fontsize=10.5, pad=28)
-        above = {"xycoords": "axes fraction", "xytext": (0, 3), "textcoords": "offset points"}
-        sight.annotate(lines, (0, 1), **above, fontsize=8.5, color="#333333").set_in_layout(False)
+        sight.set_title(name, fontsize=11, pad=above)
+        at = {"xycoords": "axes fraction", "xytext": (0, above - 2), "textcoords": "offset points", "va": "top"}
+        sight.annotate("\n".join(wrapped[place]), (0, 1), **at, fontsize=9, color="#333333").set_in_layout(False)
         starts = np.cumsum([0.0, *(clip.seconds for clip in clips)])
         for start, clip in zip(starts, clips, strict=False):
             levels, ticks = mel_picture(clip)
@@ -253,19 +260,13 @@ def draw_gallery(
                        cmap=SPECTROGRAM, vmin=0, vmax=1)  # fmt: skip
             mel.axvline(start, color="white", linewidth=1.5)
         mel.set(xlim=(0, starts[-1]), ylim=(0, 1))
-        mel.set_xticks((starts[1:] + starts[:-1]) / 2, names, fontsize=8)
-        mel.set_yticks([tick for tick, _ in ticks[::3]], [told for _, told in ticks[::3]], fontsize=7)
+        mel.set_xticks((starts[1:] + starts[:-1]) / 2, names, fontsize=9)
+        mel.set_yticks([tick for tick, _ in ticks[::3]], [told for _, told in ticks[::3]], fontsize=8)
         mel.tick_params(length=0)
     if title:
         figure.suptitle(title, fontweight="bold", x=0.01, ha="left", fontsize=12)
     said = "; ".join(f"{name} ({', '.join(names)}): {words}" for name, words, names, _ in rows)
     return _told(figure, f"{len(rows)} rows of pictures with the spectrograms of their sounds. {said}", title)
-
-
-def loudest(clip: Clip) -> int:
-    """The frame in which a clip is loudest."""
-    parts = np.array_split(clip.mono(), len(clip.frames))
-    return int(np.argmax([np.square(part).sum() for part in parts]))
 
 
 @in_style()

@@ -56,6 +56,7 @@ class Pair(NamedTuple):
 
 
 PAIRS = (
+    Pair("bird", "colour", ((214, 84, 60), (70, 110, 205)), "Nothing. A colour has no effect that can be heard."),
     Pair("bar", "size", (18 / 64, 10 / 64), "The shorter bar sounds higher, by the square of the ratio of lengths."),
     Pair("bar", "material", ("wood", "metal"), "The pitch stays. Metal loses less at each swing and rings on; its "
          "gloss tells the eye."),
@@ -67,7 +68,6 @@ PAIRS = (
     Pair("car", "speed", (0.12, 0.36), "The faster car falls further in pitch as it passes: the Doppler effect."),
     Pair("bird", "sweep", (-0.35, 0.4), "The beak is lifted instead of lowered, and the song glides up instead of "
          "down."),
-    Pair("bird", "colour", ((214, 84, 60), (70, 110, 205)), "Nothing. A colour has no effect that can be heard."),
     Pair("face", "utterance", (0.1, 0.6), "Other words: lips and resonances change together; the voice's pitch stays."),
 )  # fmt: skip
 
@@ -95,8 +95,9 @@ class Row:
         return Clip(np.stack(frames), waveform, one.fps, one.sample_rate, f"{self.title}: {', '.join(self.names)}")
 
     def drawn(self) -> tuple[str, str, tuple[str, ...], tuple[Clip, ...]]:
-        """As `figures.draw_gallery` takes it: with its first fact."""
-        return self.title, next(iter(self.facts.values())), self.names, self.clips
+        """As `figures.draw_gallery` takes it: with its law, or what follows from the change."""
+        words = self.facts["law" if "law" in self.facts else "what follows"]
+        return self.title, words, self.names, self.clips
 
     def text(self) -> str:
         """Title and facts as HTML."""
@@ -115,8 +116,8 @@ def measured(clip: Clip) -> tuple[float, float]:
     """The pitch of a world's clip in Hz: by its law, and as it is heard.
 
     The law's is that of the longest note, for kinds that play notes, else that of the kind. Heard is the strong line of
-    the spectrum that lies nearest to it: of the maxima within a quarter of it that are at least half as high as the
-    highest there, in that note or in the loudest third of a second.
+    the spectrum that lies nearest to it: of the maxima from 0.6 to 1.25 times it that are at least half as high as
+    the highest there, in that note or in the loudest third of a second.
     """
     wave, rate, truth = clip.mono().astype(float), clip.sample_rate, clip.truth
     if truth.notes:

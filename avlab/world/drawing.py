@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 SHIFT = 4  # OpenCV takes 1/16 pixel
+NONE = 255  # in a map of parts: none of them moves
 FLOW_STEP = 1 / 128  # px: flow is rounded to this, so that it can be stored as 16-bit integers
 
 Colour = tuple[int, int, int]
@@ -135,24 +136,27 @@ def backdrop(rng: np.random.Generator, size: int, *, plain: bool) -> np.ndarray:
 def rasterise(parts: Sequence[Part], still: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
     """Frames uint8 (N, H, W, 3) and the part seen in each pixel, uint8 (N, H, W): `k + 1` for `parts[k]`, 0 for none.
 
-    Raises `ValueError` for more than 255 parts.
+    Raises `ValueError` for more than 254 parts.
     """
-    if len(parts) > 255:
-        raise ValueError(f"{len(parts)} parts in one clip; at most 255 can be told apart")
+    if len(parts) >= NONE:
+        raise ValueError(f"{len(parts)} parts in one clip; at most 254 can be told apart")
     size = len(still)
     pictures = np.empty((frames, *still.shape), np.uint8)
     ids = np.zeros((frames, size, size), np.uint8)
     strokes = [_stroke(part, size, k + 1) for k, part in enumerate(parts)]
+    shown = [np.broadcast_to(part.seen, max(frames, np.size(part.seen))).tolist() for part in parts]
     fixed = next((k for k, part in enumerate(parts) if len(part.points) > 1 or np.size(part.seen) > 1), len(parts))
     ground, under = still.copy(), np.zeros((size, size), np.uint8)
-    for stroke, part in zip(strokes[:fixed], parts, strict=False):  # what never moves and lies behind: drawn once
-        if part.seen:
+    for stroke, seen in zip(strokes[:fixed], shown, strict=False):  # what never moves and lies behind: drawn once
+        if seen[0]:
             stroke(ground, under, 0)
+    moving = list(zip(strokes[fixed:], shown[fixed:], strict=True))
     for n in range(frames):
-        pictures[n], ids[n] = ground, under
-        for stroke, part in zip(strokes[fixed:], parts[fixed:], strict=True):
-            if part.seen if np.size(part.seen) == 1 else part.seen[n]:
-                stroke(pictures[n], ids[n], n)
+        picture, owner = pictures[n], ids[n]
+        picture[:], owner[:] = ground, under
+        for stroke, seen in moving:
+            if seen[n]:
+                stroke(picture, owner, n)
     return pictures, ids
 
 
@@ -215,14 +219,16 @@ def flow_of(parts: Sequence[Part], ids: np.ndarray) -> np.ndarray:
     A[flat] = 0
     origin = P[:, :-1, 0]
     shift = P[:, 1:, 0] - origin - np.einsum("knij,knj->kni", A, origin)
-    place = np.full(len(parts) + 1, -1, np.int16)
+    maps = np.concatenate([A.reshape(-1, 4), shift.reshape(-1, 2)], axis=1)  # (K N, 6)
+    place = np.full(256, NONE, np.uint8)
     place[np.array(movers) + 1] = np.arange(len(movers))
-    mover = place[ids]
-    n, y, x = np.nonzero(mover >= 0)
-    k = mover[n, y, x]
-    a, b = A[k, n], shift[k, n]
-    moved = np.stack([a[:, 0, 0] * x + a[:, 0, 1] * y + b[:, 0], a[:, 1, 0] * x + a[:, 1, 1] * y + b[:, 1]], -1)
-    flow[n, y, x] = np.rint(np.clip(moved, -255, 255) / FLOW_STEP) * FLOW_STEP + 0.0  # no negative zeros
+    mover = cv2.LUT(ids.reshape(len(ids), -1), place).reshape(-1)
+    pixel = np.flatnonzero(mover != NONE)
+    n, at = np.divmod(pixel, size * size)
+    y, x = np.divmod(at, size)
+    xx, xy, yx, yy, dx, dy = maps[mover[pixel].astype(np.intp) * len(ids) + n].T
+    moved = np.stack([xx * x + xy * y + dx, yx * x + yy * y + dy], axis=-1)
+    flow.reshape(-1, 2)[pixel] = np.rint(np.clip(moved, -255, 255) / FLOW_STEP) * FLOW_STEP + 0.0  # no negative zeros
     return flow
 
 

@@ -11,6 +11,7 @@ import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -157,11 +158,11 @@ class World:
     def _render(self, scene: Scene, stream: Streams, name: str) -> Clip:
         N, L = round(self.fps * self.seconds), round(self.seconds * self.sample_rate)
         picture = draw(scene, stream, self.level, self.size, np.arange(N + 1) / self.fps)
-        heard = sound(scene, stream, L, self.sample_rate)
-        truth = truth_of(scene, picture, heard, self.fps, self.sample_rate)
+        sound = mixed(scene, stream, L, self.sample_rate)
+        truth = truth_of(scene, picture, sound, self.fps, self.sample_rate)
         source = f"world {self.level}/{self.split} seed {self.seed} {name}"
         label, caption = scene.things[0].kind, truth.captions[0]
-        return Clip(picture["frames"], heard["mix"], self.fps, self.sample_rate, label, caption, source, 0.0, truth)
+        return Clip(picture["frames"], sound["mix"], self.fps, self.sample_rate, label, caption, source, 0.0, truth)
 
 
 def _levels_of_one() -> list[str]:
@@ -172,6 +173,11 @@ def where(thing: Thing, times: np.ndarray) -> float | np.ndarray:
     """The x of a thing in the picture, from 0 left to 1 right: one number, or one a time where it travels."""
     path = KINDS[thing.kind].path
     return thing.factors["x"] if path is None else path(thing.factors, thing.events, times)
+
+
+def heard(thing: Thing) -> bool:
+    """Whether a thing makes a sound in this clip: what does nothing is silent."""
+    return thing.sounds and bool(thing.events)
 
 
 def draw(scene: Scene, stream: Streams, level: str, size: int, times: np.ndarray) -> dict[str, np.ndarray]:
@@ -191,11 +197,11 @@ def draw(scene: Scene, stream: Streams, level: str, size: int, times: np.ndarray
         still = _room(still, scene.room)
     N = len(times) - 1
     frames, ids = rasterise(parts, still, N)
-    owners = np.zeros((N, len(parts) + 1), np.uint8)
+    owners = np.zeros((N, 256), np.uint8)
     for k, part in enumerate(parts):
         if part.owner >= 0:
             owners[:, k + 1] = 2 * part.owner + 1 + np.broadcast_to(part.moving, len(times))[:N]
-    seen = np.stack([row[frame] for row, frame in zip(owners, ids, strict=True)])
+    seen = np.stack([cv2.LUT(frame, row) for row, frame in zip(owners, ids, strict=True)])
     for frame, light in zip(frames, _lamp(times[:N], stream("lamp")), strict=True):
         cv2.convertScaleAbs(frame, frame, 1 + scene.flicker * light)
     return {"frames": frames, "owners": seen, "flow": flow_of(parts, ids)}
@@ -234,7 +240,7 @@ def _room(still: np.ndarray, side: float) -> np.ndarray:
     return np.clip(still * light[..., None], 0, 255).astype(np.uint8)
 
 
-def sound(scene: Scene, stream: Streams, L: int, sample_rate: int) -> dict[str, np.ndarray | None]:
+def mixed(scene: Scene, stream: Streams, L: int, sample_rate: int) -> dict[str, np.ndarray | None]:
     """`mix` (C, L), `stems` (O, C, L) as the mix holds them, `dry` (O, L), `offscreen` (C, L) or None, on the grid.
 
     The mix is the exact sum of stems, what is off screen, and noise. Each source peaks at `scene.ceiling` at most.
@@ -244,55 +250,57 @@ def sound(scene: Scene, stream: Streams, L: int, sample_rate: int) -> dict[str, 
     times = np.arange(L) / sample_rate
 
     def voice(thing: Thing) -> tuple[np.ndarray, np.ndarray]:
-        if not thing.sounds or not thing.events:
-            return np.zeros(L, np.float32), np.zeros((2, L), np.float32)
-        rng = stream("voice", thing.number)
-        dry = KINDS[thing.kind].sound(
-            thing.factors, thing.events, seconds=L / sample_rate, sample_rate=sample_rate, rng=rng
-        )
+        settings = {"seconds": L / sample_rate, "sample_rate": sample_rate, "rng": stream("voice", thing.number)}
+        dry = KINDS[thing.kind].sound(thing.factors, thing.events, **settings)
         dry = sounds.levelled(dry, thing.factors["loudness"], scene.ceiling)
         x = where(thing, times) if KINDS[thing.kind].path is not None else thing.factors["x"]
         wet = sounds.delayed(sounds.pan(dry, x), late)
         if answer is not None:
             wet = sounds.in_room(wet, sounds.delayed(dry, late), answer)
-        return dry, sounds.on_grid(wet)
+        return sounds.on_grid(dry), sounds.on_grid(wet)
 
-    seen = [voice(thing) for thing in scene.things]
-    dry, stems = (np.stack(column) for column in zip(*seen, strict=True))
-    offscreen = sounds.on_grid(sum(voice(thing)[1] for thing in scene.unseen)) if scene.unseen else None
-    mix = stems.sum(axis=0) + (0 if offscreen is None else offscreen)
+    O = len(scene.things)
+    dry, stems, mix = np.zeros((O, L), np.float32), np.zeros((O, 2, L), np.float32), np.zeros((2, L), np.float32)
+    for o, thing in enumerate(scene.things):
+        if heard(thing):
+            dry[o], stems[o] = voice(thing)
+            mix += stems[o]
+    offscreen = sum(voice(thing)[1] for thing in scene.unseen) if scene.unseen else None
+    mix = mix if offscreen is None else mix + offscreen
     if scene.snr is not None:
         noise = stream("noise").standard_normal(mix.shape, np.float32)
         noise[:, 1:] = noise[:, 1:] + noise[:, :-1]  # tilted towards low frequencies, as rooms are
         level = scene.reference - scene.snr  # dB of full scale
         mix = mix + sounds.on_grid(noise * np.float32(10 ** (level / 20) / np.sqrt(2)))
-    return {
-        "mix": np.clip(mix, -1, 1 - sounds.STEP),
-        "stems": stems,
-        "dry": sounds.on_grid(dry),
-        "offscreen": offscreen,
-    }
+    return {"mix": np.clip(mix, -1, 1 - sounds.STEP), "stems": stems, "dry": dry, "offscreen": offscreen}
 
 
-def truth_of(scene: Scene, picture: dict, heard: dict, fps: float, sample_rate: int) -> Truth:
+@lru_cache(maxsize=8)
+def _frame_of(L: int, fps: float, sample_rate: int) -> np.ndarray:
+    """The video frame that each sample falls into: (L,); beyond the last frame where the sound is longer."""
+    return (np.arange(L) * fps / sample_rate + 1e-9).astype(int)
+
+
+def truth_of(scene: Scene, picture: dict, sound: dict, fps: float, sample_rate: int) -> Truth:
     """Masks and boxes from the owners, sounding frames from the stems, onsets and the rest from the scene."""
     O, owners, things, lag = len(scene.things), picture["owners"], scene.things, scene.lag
-    N, L = len(owners), heard["mix"].shape[1]
+    N, L = len(owners), sound["mix"].shape[1]
     body = 2 * np.arange(O, dtype=np.uint8)[:, None, None, None] + 1
     moving = owners[None] == body + 1  # (O, N, H, W)
     masks = (owners[None] == body) | moving
-    frame_of = (np.arange(L) * fps / sample_rate + 1e-9).astype(int)  # beyond N: after the last frame
-    late = sounds.delayed(heard["dry"], round(lag * sample_rate)).astype(float)
-    power = np.stack([np.bincount(frame_of, stem**2, minlength=N)[:N] for stem in late])  # (O, N)
-    sounding = power > 1e-4 * np.maximum(power.max(axis=1, keepdims=True), 1e-12)  # within 40 dB of its loudest frame
+    audible = [(o, t) for o, t in enumerate(things) if heard(t)]
+    frame_of, sounding = _frame_of(L, fps, sample_rate), np.zeros((O, N), bool)
+    for o, _ in audible:
+        late = sounds.delayed(sound["dry"][o], round(lag * sample_rate)).astype(float)
+        power = np.bincount(frame_of, late**2, minlength=N)[:N]
+        sounding[o] = power > 1e-4 * max(power.max(), 1e-12)  # within 40 dB of its loudest frame
     middles = (np.arange(N) + 0.5) / fps
     azimuth = np.stack([np.broadcast_to(np.clip(where(t, middles), 0, 1), N) for t in things]) * 90 - 45
-    audible = [(o, t) for o, t in enumerate(things) if t.sounds and t.events]
     onsets = sorted((e.time + lag, e.strength, o) for o, t in audible for e in t.events)
     phones, words = _spoken([t for _, t in audible], lag)
     return Truth(
-        masks=masks, moving=moving, boxes=boxes_of(masks), sounding=sounding, stems=heard["stems"], dry=heard["dry"],
-        offscreen=heard["offscreen"], azimuth=azimuth.astype(np.float32), flow=picture["flow"],
+        masks=masks, moving=moving, boxes=boxes_of(masks), sounding=sounding, stems=sound["stems"], dry=sound["dry"],
+        offscreen=sound["offscreen"], azimuth=azimuth.astype(np.float32), flow=picture["flow"],
         onsets=[onset for onset in onsets if 0 <= onset[0] < L / sample_rate],
         factors=[_facts(thing) for thing in things], scene=_facts_of_all(scene), notes=_notes(audible, lag),
         captions=wordings(scene), phones=phones, words=words, lag=lag, corresponds=not scene.dubbed,

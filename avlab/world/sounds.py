@@ -47,14 +47,14 @@ def pulse_train(turns: np.ndarray, harmonics: int, highest: float) -> np.ndarray
 
 def levelled(stem: np.ndarray, loudness: float, ceiling: float) -> np.ndarray:
     """A stem (L,) at a root mean square of `loudness` dB of full scale, softer where its peak would pass `ceiling`."""
-    level, peak = float(np.sqrt((stem.astype(float) ** 2).mean())), float(np.abs(stem).max())
+    level, peak = float(np.sqrt(np.square(stem).mean(dtype=float))), float(np.abs(stem).max())
     return stem * np.float32(min(10 ** (loudness / 20) / level, ceiling / peak)) if peak > 0 else stem
 
 
 def pan(stem: np.ndarray, x: float | np.ndarray) -> np.ndarray:
     """A mono stem in two channels (C, L) of equal power: `cos` and `sin` of `x pi / 2`, x 0 left to 1 right."""
-    angle = np.clip(x, 0, 1) * (np.pi / 2)
-    return np.stack([stem * np.cos(angle), stem * np.sin(angle)]).astype(np.float32)
+    angle = np.clip(np.float32(x), 0, 1) * np.float32(np.pi / 2)
+    return np.stack([stem * np.cos(angle), stem * np.sin(angle)])
 
 
 def delayed(sound: np.ndarray, samples: int) -> np.ndarray:
@@ -90,4 +90,6 @@ def in_room(sound: np.ndarray, dry: np.ndarray, answer: np.ndarray) -> np.ndarra
 
 def on_grid(sound: np.ndarray) -> np.ndarray:
     """Rounded to 16 bits: float32 in [-1, 1)."""
-    return (np.clip(np.rint(sound / STEP), -(2**15), 2**15 - 1) * STEP + 0.0).astype(np.float32)
+    steps = np.rint(sound * np.float32(1 / STEP))
+    np.clip(steps, -(2**15), 2**15 - 1, out=steps)
+    return steps * np.float32(STEP) + np.float32(0.0)  # no negative zeros
