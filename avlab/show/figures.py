@@ -241,6 +241,7 @@ def draw_gallery(
     wrapped = [textwrap.wrap(words, int(18.2 * most), max_lines=3, placeholder=" …") for _, words, _, _ in rows]
     above = 13.0 * max(map(len, wrapped)) + 3  # points of room for the words
     figure = Figure(figsize=(columns * (1.15 * most + 2.9), (1.45 + above / 72) * deep + 0.35 * bool(title)))
+    figure.get_layout_engine().set(h_pad=0.08)
     grid = figure.subplots(deep, 2 * columns, squeeze=False, gridspec_kw={"width_ratios": [1.15 * most, 2.4] * columns})
     for axes in grid.flat[2 * len(rows) :]:
         axes.set_visible(False)

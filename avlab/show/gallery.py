@@ -60,7 +60,7 @@ PAIRS = (
     Pair("bar", "size", (18 / 64, 10 / 64), "The shorter bar sounds higher, by the square of the ratio of lengths."),
     Pair("bar", "material", ("wood", "metal"), "The pitch stays. Metal loses less at each swing and rings on; its "
          "gloss tells the eye."),
-    Pair("plate", "coat", ("bare", "painted"), "Paint hides the material from the eye. The ear still knows it."),
+    Pair("bar", "coat", ("bare", "painted"), "Paint hides the material from the eye. The ear still knows it."),
     Pair("string", "pick", (0.5, 0.12), "The pitch stays. Plucked in the middle, every second harmonic is missing; "
          "near the end they are back."),
     Pair("bottle", "fill", (0.1, 0.8), "More liquid leaves less air, and less air sounds higher."),

@@ -190,16 +190,16 @@ def test_two_views_of_one_player_follow_each_other_and_one_sounds(tmp_path, watc
 def test_each_row_of_a_gallery_plays_its_own_clip_and_only_one_sounds(tmp_path, watch, wait):
     watched = watch()
     page = watched.page
-    page.goto(gallery.gallery(["bar"], size=16).to_html(tmp_path / "world.html").as_uri())
-    wait(page, lambda: page.locator(".avlab-player[data-ready]").count() == 3, "a player a row")
-    views = [page.locator(".avlab-player").nth(i) for i in range(3)]
-    assert page.locator("section h3").all_inner_texts() == ["bar", "bar, another size", "bar, another material"]
+    page.goto(gallery.gallery(["bottle"], size=16).to_html(tmp_path / "world.html").as_uri())
+    wait(page, lambda: page.locator(".avlab-player[data-ready]").count() == 2, "a player a row")
+    views = [page.locator(".avlab-player").nth(i) for i in range(2)]
+    assert page.locator("section h3").all_inner_texts() == ["bottle", "bottle, another fill"]
     views[0].locator(".play").click()
     wait(page, lambda: float(views[0].get_attribute("data-time")) > 0.3, "time to advance")
     assert float(views[1].get_attribute("data-time")) == 0
     views[1].locator(".play").click()
     wait(page, lambda: float(views[1].get_attribute("data-time")) > 0.3, "the other to play")
-    assert [view.locator(".play").get_attribute("aria-label") for view in views] == ["Play", "Pause", "Play"]
+    assert [view.locator(".play").get_attribute("aria-label") for view in views] == ["Play", "Pause"]
     shapes = page.evaluate("[...document.querySelectorAll('.stage')].map((c) => c.clientWidth / c.clientHeight)")
     assert shapes[0] > 2.9
     assert 1.9 < shapes[1] < 2.3
