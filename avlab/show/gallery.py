@@ -34,8 +34,7 @@ STYLE = """<style>
 .gallery { font: 14px/1.45 sans-serif; max-width: 1240px; color: #222 }
 .gallery section { display: grid; grid-template-columns: 300px minmax(0, 1fr); gap: 4px 20px }
 .gallery section { border-top: 1px solid #ccc; padding: 14px 0 }
-.gallery h2 { font-size: 17px; margin: 26px 0 8px } .gallery h3 { margin: 0 }
-.gallery dt { font-weight: 600 } .gallery dd { margin: 0 0 6px }
+.gallery h2 { font-size: 17px; margin: 26px 0 8px } .gallery h3 { margin: 0 0 8px }
 @media (max-width: 900px) { .gallery section { display: block } }
 </style>"""
 HEADINGS = {"law": "Every kind at three sizes", "changed": "One cause changed, all others as they were"}
@@ -101,10 +100,10 @@ class Row:
 
     def text(self) -> str:
         """Title and facts as HTML."""
-        lines = "".join(
-            f"<dt>{html.escape(name)}</dt><dd>{html.escape(fact)}</dd>" for name, fact in self.facts.items()
-        )
-        return f"<h3>{html.escape(self.title)}</h3><dl>{lines}</dl>"
+        look = "margin: 0 0 6px; line-height: 1.4"  # not a list of definitions: JupyterLab lets its parts overlap
+        told = [(html.escape(name), html.escape(fact)) for name, fact in self.facts.items()]
+        lines = "".join(f'<p style="{look}"><b>{name}</b><br>{fact}</p>' for name, fact in told)
+        return f"<h3>{html.escape(self.title)}</h3>{lines}"
 
 
 def paled(frame: np.ndarray) -> np.ndarray:

@@ -173,7 +173,7 @@ def own_factors(number: int, kind: str, stream: Streams, *, level: str, split: s
 def make_scene(kinds: Sequence[str], stream: Streams, *, level: str, split: str, seconds: float) -> Scene:
     """All causes of one clip.
 
-    The thing in front sounds; a second source (of another kind) is 1 to 6 dB softer; two silent look-alikes in three
+    The thing in front sounds; a second source (of another kind) is 2 to 8 dB softer; two silent look-alikes in three
     move on their own time, the third stands still. One without a free place is left out.
     """
     rules, rng = LEVELS[level], stream("scene")
@@ -183,7 +183,7 @@ def make_scene(kinds: Sequence[str], stream: Streams, *, level: str, split: str,
     sounding = [front]
     for number in range(1, rules.sources):
         kind = str(rng.choice([k for k in kinds if k not in sounding]))
-        new, softer = make_thing(number, kind, stream, others=things, **settings), rng.uniform(1, 6)
+        new, softer = make_thing(number, kind, stream, others=things, **settings), rng.uniform(2, 8)
         if new is not None:
             new.factors["loudness"] = things[0].factors["loudness"] - float(softer)
             things.append(new)
