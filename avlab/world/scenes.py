@@ -45,8 +45,8 @@ LEVELS = {
     "L0": Level(None),
     "L1": Level((15.0, 30.0), flicker=(0.01, 0.02)),
     "L2": Level((10.0, 25.0), flicker=(0.03, 0.06), silent=2),
-    "L3": Level((-5.0, 10.0), flicker=(0.03, 0.06), silent=1, sources=2, offscreen=0.5, room=True),
-    "L4": Level((-5.0, 10.0), flicker=(0.03, 0.06), silent=1, sources=2, offscreen=0.5, room=True, tricks=True),
+    "L3": Level((-5.0, 10.0), flicker=(0.03, 0.06), silent=1, sources=2, offscreen=0.7, room=True),
+    "L4": Level((-5.0, 10.0), flicker=(0.03, 0.06), silent=1, sources=2, offscreen=0.7, room=True, tricks=True),
 }
 SPLITS = ("iid", "compositional", "extrapolation", "counterfactual")
 LOUDNESS = (-40.0, -30.0)  # dB of full scale, root mean square of the loudest source: it tells no kind
@@ -173,7 +173,7 @@ def own_factors(number: int, kind: str, stream: Streams, *, level: str, split: s
 def make_scene(kinds: Sequence[str], stream: Streams, *, level: str, split: str, seconds: float) -> Scene:
     """All causes of one clip.
 
-    The thing in front sounds; a second source (of another kind) is 2 to 8 dB softer; two silent look-alikes in three
+    The thing in front sounds; a second source (of another kind) is 3 to 9 dB softer; two silent look-alikes in three
     move on their own time, the third stands still. One without a free place is left out.
     """
     rules, rng = LEVELS[level], stream("scene")
@@ -183,7 +183,7 @@ def make_scene(kinds: Sequence[str], stream: Streams, *, level: str, split: str,
     sounding = [front]
     for number in range(1, rules.sources):
         kind = str(rng.choice([k for k in kinds if k not in sounding]))
-        new, softer = make_thing(number, kind, stream, others=things, **settings), rng.uniform(2, 8)
+        new, softer = make_thing(number, kind, stream, others=things, **settings), rng.uniform(3, 9)
         if new is not None:
             new.factors["loudness"] = things[0].factors["loudness"] - float(softer)
             things.append(new)
@@ -199,7 +199,9 @@ def make_scene(kinds: Sequence[str], stream: Streams, *, level: str, split: str,
     scene.snr = float(rng.uniform(*rules.snr)) if rules.snr else None
     scene.room = float(rng.uniform(2.0, 6.0)) if rules.room else None
     if rng.random() < rules.offscreen:
-        scene.unseen.append(_voice_from_outside(20, kinds, sounding, stream, rng, softer=(3, 12), **settings))
+        scene.unseen.append(
+            _voice_from_outside(20, kinds, sounding, stream, rng, loudness=scene.reference, softer=(-2, 6), **settings)
+        )
     if rules.tricks:
         _play_tricks(scene, kinds, sounding, stream, **settings)
     return scene
@@ -212,14 +214,18 @@ def _voice_from_outside(
     stream: Streams,
     rng: np.random.Generator,
     *,
+    loudness: float,
     softer: tuple[float, float],
     **settings: Any,
 ) -> Thing:
-    """A thing that is heard and not seen, at an edge of the picture; of a kind that does not sound yet if there is."""
+    """A thing that is heard and not seen, at an edge of the picture; of a kind that does not sound yet if there is.
+
+    `softer` dB below `loudness`.
+    """
     kind = str(rng.choice([k for k in kinds if k not in sounding] or list(kinds)))
     thing = make_thing(number, kind, stream, **settings)
     thing.factors["x"] = float(rng.choice([0.0, 1.0]))
-    thing.factors["loudness"] -= float(rng.uniform(*softer))
+    thing.factors["loudness"] = loudness - float(rng.uniform(*softer))
     return thing
 
 
@@ -227,8 +233,10 @@ def _play_tricks(scene: Scene, kinds: Sequence[str], sounding: list[str], stream
     """Dubbing, lag and occlusion, each in a share of the clips."""
     rng, front = stream("tricks"), scene.things[0]
     if rng.random() < DUBBED:
-        foreign = _voice_from_outside(21, kinds, sounding, stream, rng, softer=(0, 0), **settings)
-        foreign.factors |= {name: front.factors[name] for name in ("x", "loudness")}
+        foreign = _voice_from_outside(
+            21, kinds, sounding, stream, rng, loudness=scene.reference, softer=(0, 0), **settings
+        )
+        foreign.factors["x"] = front.factors["x"]
         scene.unseen.append(foreign)
         front.sounds, scene.dubbed = False, True
     if rng.random() < LAGGING:
