@@ -244,6 +244,14 @@ def test_seven_families_and_fourteen_kinds_each_with_its_law():
     assert all(len(kind.law) > 10 and set(kind.held_out) < set(kind.materials) for kind in KINDS.values())
 
 
+def test_the_readme_names_every_kind_in_its_family():
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    rows = {row.split("|")[2].strip() for row in text.splitlines() if row.startswith("| ") and row.count("|") == 4}
+    families = {kind.family for kind in KINDS.values()}
+    for family in families:
+        assert ", ".join(name for name, kind in KINDS.items() if kind.family == family) in rows
+
+
 def test_levels_do_what_they_say(centred, crowded, hard):
     assert tuple(LEVELS) == ("L0", "L1", "L2", "L3", "L4")
     anywhere = [World(level="L1", size=32, seed=1).clip(i) for i in range(40)]

@@ -49,8 +49,9 @@ class World:
     lagging and occluded clips, unseen combinations). `split` "iid", "compositional" (kinds in materials that iid never
     shows), "extrapolation" (sizes that iid never shows) or "counterfactual" (clip `2k` is clip `k` of iid, clip
     `2k + 1` the same with one factor changed, named in `truth.scene["changed"]`). `size` px a side; `fps` and
-    `sample_rate` in Hz; `seconds` a clip; `kinds` a choice of `world.KINDS` (default all). Raises `ValueError` naming
-    the setting and what it may be.
+    `sample_rate` in Hz; `seconds` a clip; `kinds` a choice of `world.KINDS` (default all). A clip is labelled by the
+    kind of the thing in front: the only one that sounds, or the loudest of those that are seen. Raises `ValueError`
+    naming the setting and what it may be.
 
     >>> world = World(level="L1", seed=0)
     >>> clip = world.clip(3)
