@@ -3,6 +3,7 @@ PYTHON ?= python3
 PORT ?= 8888
 BROWSER ?=
 RUN ?=
+BENCH ?= $(wildcard benchmarks/*.py)
 VENV := .venv
 STAMP := $(VENV)/.installed
 
@@ -13,7 +14,7 @@ help:
 	@echo "make test    install, then run every test: units, doctests, all notebooks, the browser"
 	@echo "make setup   only install into .venv"
 	@echo "make run     run all notebooks in the quick profile; a table and a page of each in runs/ (RUN=01 for one)"
-	@echo "make bench   measurements against other libraries"
+	@echo "make bench   measurements against other libraries, half an hour (BENCH=benchmarks/world.py for one)"
 	@echo "make lint    format and lint"
 	@echo "make clean   remove .venv, runs and caches"
 
@@ -35,7 +36,7 @@ run: setup
 	$(VENV)/bin/avlab run $(RUN)
 
 bench: setup
-	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
+	@for script in $(BENCH); do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
 
 lint: setup
 	$(VENV)/bin/ruff format avlab tests benchmarks notebooks

@@ -1,6 +1,6 @@
 """What the world teaches, and what it gives away: a dual encoder against cheats, both senses against one, XOR.
 
-    python benchmarks/learning.py [match] [fusion] [xor] [--seeds 3] [--budget 120] [--device auto]
+    python benchmarks/learning.py [match] [fusion] [xor] [--seeds 3] [--budget 120] [--clips 6144] [--device cpu]
 
 `match` (level L2, all kinds): one dual encoder trained for `--budget` seconds (rendering not counted; the schedule is
 cut to the steps that fit); recall among 128 (mean over groups of 128 test clips), within the true kind too; cIoU of
@@ -35,6 +35,10 @@ from avlab.video import pool_grid
 from avlab.world import World
 
 B, GRID, GROUP = 64, 8, 128
+
+
+def _training(clips: int) -> range:
+    return range(100_000, 100_000 + clips)
 
 
 class Sample:
@@ -99,11 +103,11 @@ def embed(encoder: DualEncoder, pairs: Pairs, device: str) -> tuple[torch.Tensor
     return tuple(torch.cat(column).float().cpu() for column in zip(*parts, strict=True))
 
 
-def match(seed: int, budget: float, device: str) -> dict[str, float]:
+def match(seed: int, budget: float, clips: int, device: str) -> dict[str, float]:
     """Level L2: recall and localization of the dual encoder and of the cheats, in per cent."""
     world, out = World(level="L2", seed=seed), {}
-    learned = render(world, range(100_000, 106_144), progress=False)
-    known, test = Sample(world, range(100_000, 100_256)), Sample(world, range(8 * GROUP))
+    learned = render(world, _training(clips), progress=False)
+    known, test = Sample(world, _training(clips)[:256]), Sample(world, range(max(1, clips // 6 // GROUP) * GROUP))
     encoder, out["steps"], out["training, s"] = learn(learned, budget=budget, seed=seed, device=device)
     audio, places = embed(encoder, test.pairs, device)
     tables: dict[str, list] = defaultdict(list)
@@ -143,10 +147,10 @@ def match(seed: int, budget: float, device: str) -> dict[str, float]:
     return out
 
 
-def fusion(seed: int, budget: float, device: str) -> dict[str, float]:
+def fusion(seed: int, budget: float, clips: int, device: str) -> dict[str, float]:
     """Level L3: the kind of the louder of the seen sources, by ear, by eye, by late fusion, in per cent."""
     world = World(level="L3", seed=seed)
-    learned, test = (render(world, r, progress=False) for r in (range(100_000, 106_144), range(1024)))
+    learned, test = (render(world, r, progress=False) for r in (_training(clips), range(clips // 6)))
     steps = int(4 * budget)
     how = {"steps": steps, "seed": seed, "device": device, "progress": False}
     said = {sense: baselines.classify(learned, test, sense=sense, **how) for sense in ("audio", "sight")}
@@ -158,11 +162,11 @@ def fusion(seed: int, budget: float, device: str) -> dict[str, float]:
     return out | {"gain over the better": out["late fusion"] - max(out["audio"], out["sight"])}
 
 
-def xor(seed: int, budget: float, device: str) -> dict[str, float]:
+def xor(seed: int, budget: float, clips: int, device: str) -> dict[str, float]:
     """Level L1, kinds that ring or do not: painted things that ring XOR lean right, by ear, by eye, and by both."""
     world = World(level="L1", seed=seed, kinds=["bar", "drum", "plate", "bell"])
     parts = []
-    for indices in (range(100_000, 106_000), range(2_400)):
+    for indices in (_training(clips), range(2 * clips // 5)):
         sample = Sample(world, indices)
         which = torch.tensor([i for i, bit in enumerate(sample.xor) if bit is not None])
         label = torch.tensor([int(sample.xor[i]) for i in which.tolist()])
@@ -182,10 +186,11 @@ def main() -> None:
     parser.add_argument("studies", nargs="*", default=[], metavar="study", help=f"of {', '.join(studies)}; default all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budget", type=float, default=120.0, help="seconds of training; classifiers scale with it")
+    parser.add_argument("--clips", type=int, default=6144, help="to learn from; a sixth as many to test on")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     chosen = parser.parse_args()
     for name in chosen.studies or studies:
-        found = [studies[name](seed, chosen.budget, chosen.device) for seed in range(chosen.seeds)]
+        found = [studies[name](seed, chosen.budget, chosen.clips, chosen.device) for seed in range(chosen.seeds)]
         print(f"\n{name}{'':31s}" + "".join(f"{f'seed {s}':>10s}" for s in range(chosen.seeds)) + f"{'mean':>10s}")
         for row in found[0]:
             values = [result[row] for result in found]

@@ -135,12 +135,22 @@ by_make = pytest.mark.skipif(not MADE, reason="this environment was not made by 
 @pytest.mark.parametrize("verb", ["bench", "run"])
 def test_verbs_of_make_do_their_work(verb, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "AVLAB_CLIPS"}
-    words = ["make", verb, "RUN=00 --out " + str(tmp_path)]
+    quick = "benchmarks/logmel.py benchmarks/loading.py benchmarks/localization.py"
+    words = ["make", verb, f"RUN=00 --out {tmp_path}", f"BENCH={quick}"]
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     if verb == "run":
         assert json.loads((tmp_path / "results.json").read_text())["notebooks"]["00_start_here"]["status"] == "ok"
         assert "00_start_here" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_learning_runs_through():
+    words = [sys.executable, "benchmarks/learning.py", "--seeds=1", "--budget=1", "--clips=320"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for row in ("recall@10", "cIoU@0.5, learned", "late fusion", "both"):
+        assert re.search(rf"^{re.escape(row)} +\d+\.\d +\d+\.\d$", done.stdout, flags=re.M), done.stdout
 
 
 def test_code_is_formatted_and_linted():
@@ -151,7 +161,7 @@ def test_code_is_formatted_and_linted():
 
 
 def test_python_of_the_readme_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    code = "\n".join(re.findall(r"```python\n(.*?)```", README, flags=re.S))
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "12 files used" in done.stdout
