@@ -231,21 +231,26 @@ def late_fusion(audio: torch.Tensor, sight: torch.Tensor) -> torch.Tensor:
 
 
 class _Classifier(nn.Module):
-    """The encoders of a sense, or both side by side, and one hidden layer: to scores of K classes (B, K)."""
+    """The encoders of a sense, or both with the products of their features, and one hidden layer: (B, K) scores."""
 
-    def __init__(self, sense: str, *, frames: int, K: int) -> None:
+    def __init__(self, sense: str, *, frames: int, K: int, width: int = 128) -> None:
         super().__init__()
         self.audio = None if sense == "sight" else AudioCNN()
         self.visual = None if sense == "audio" else VisualCNN(frames)
-        ins = sum(encoder.features for encoder in (self.audio, self.visual) if encoder is not None)
-        self.head = nn.Sequential(nn.Linear(ins, 128), nn.ReLU(inplace=True), nn.Linear(128, K))
+        encoders = {"heard": self.audio, "seen": self.visual}
+        self.into = nn.ModuleDict({name: nn.Linear(e.features, width) for name, e in encoders.items() if e is not None})
+        ins = width * (3 if sense == "both" else 1)
+        self.head = nn.Sequential(nn.LayerNorm(ins), nn.Linear(ins, width), nn.ReLU(inplace=True), nn.Linear(width, K))
 
     def forward(self, spectrogram: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        features = []  # (B, D) each
+        features = []  # (B, width) each
         if self.audio is not None:
-            features.append(self.audio(spectrogram))
+            features.append(self.into["heard"](self.audio(spectrogram)))
         if self.visual is not None:
-            features.append(self.visual(residual).amax(dim=(2, 3)))  # wherever it is, and however small
+            seen = self.visual(residual).amax(dim=(2, 3))  # wherever it is, and however small
+            features.append(self.into["seen"](seen))
+        if len(features) == 2:
+            features.append(features[0] * features[1])  # what only holds together
         return self.head(torch.cat(features, dim=1))
 
 

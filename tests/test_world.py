@@ -352,6 +352,14 @@ def test_the_exclusive_or_is_told_by_neither_sense():
     assert 0.3 < bits[:, 0].mean() < 0.7
     for sense in (1, 2):
         assert abs(np.corrcoef(bits[:, 0], bits[:, sense])[0, 1]) < 0.35
+    for kind, known in KINDS.items():  # nor by a sense and the kind: each shows as many materials that ring as others
+        some = {
+            c.truth.factors[0]["material"] in RINGING
+            for c in clips
+            if c.truth.scene["xor"] is not None and c.label == kind
+        }
+        usual = [m in RINGING for m in known.materials if m not in known.held_out]
+        assert not some or sum(usual) * 2 == len(usual)
 
 
 def test_paint_hides_the_material():

@@ -319,13 +319,15 @@ def _facts(thing: Thing) -> dict[str, Any]:
 def _facts_of_all(scene: Scene) -> dict[str, Any]:
     """What holds for the whole clip. `xor`: the front thing rings on (heard) XOR leans to the right (seen).
 
-    It is known for painted things of kinds with materials that ring and others that do not: paint hides the material,
-    so that neither sense alone can tell it.
+    It is known for painted things of kinds of which iid shows as many materials that ring as others: paint hides the
+    material, so that neither sense alone can tell it.
     """
     front = scene.things[0]
-    rings = {m in RINGING for m in KINDS[front.kind].materials}
-    hidden = front.factors["coat"] == "painted" and len(rings) == 2 and front.sounds
-    xor = (front.factors["material"] in RINGING) != (front.factors["tilt"] > 0) if hidden else None
+    kind, material = KINDS[front.kind], front.factors["material"]
+    usual = [m for m in kind.materials if m not in kind.held_out]
+    balanced = 2 * sum(m in RINGING for m in usual) == len(usual) and material in usual
+    hidden = front.factors["coat"] == "painted" and balanced and front.sounds
+    xor = (material in RINGING) != (front.factors["tilt"] > 0) if hidden else None
     return {
         "backdrop": scene.backdrop, "flicker": scene.flicker, "snr": scene.snr, "room": scene.room, "lag": scene.lag,
         "occluder": scene.occluder, "dubbed": scene.dubbed, "offscreen": [_facts(thing) for thing in scene.unseen],
