@@ -39,6 +39,8 @@ RUN = 64  # values: a run that is all zero is left out of a block
 AHEAD = 8  # clips a worker may be ahead of the reader
 RECORDS = {"!Clip": Clip, "!Truth": Truth}
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+# glibc keeps the memory of large arrays for the next clip, instead of asking the kernel for zeroed pages again
+KEEP_MEMORY = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**28))
 START = "import sys; sys.path[:] = sys.argv[1:]; from avlab.datasets import stream; stream._serve()"
 
 
@@ -116,7 +118,7 @@ def _worker() -> subprocess.Popen:
         [sys.executable, "-c", START, *sys.path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=os.environ | ONE_THREAD,  # read when numpy is loaded
+        env=os.environ | ONE_THREAD | KEEP_MEMORY,  # read when the process starts
         pipesize=2**20,
         start_new_session=True,  # Ctrl-C goes to the reader alone, which then ends its workers
     )
