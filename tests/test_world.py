@@ -592,6 +592,11 @@ def test_a_new_kind_keeps_size_place_and_colour():
             np.testing.assert_array_equal(other.waveform, clip.waveform)
 
 
+def test_a_kind_without_held_out_materials_may_enter_a_compositional_clip():
+    other = World(level="L1", split="compositional").counterfactual(0, "kind", "bird")
+    assert other.truth.factors[0]["material"] == "feather"
+
+
 def test_own_factors_room_and_events():
     world = World(level="L3", seed=14)
     for kind in KINDS.values():

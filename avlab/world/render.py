@@ -115,7 +115,7 @@ class World:
     def _scene_kinds(self) -> tuple[str, ...]:
         if self.split != "compositional":
             return self.kinds
-        return tuple(k for k in self.kinds if KINDS[k].held_out)
+        return tuple(k for k in self.kinds if k in KINDS and KINDS[k].held_out)
 
     def _made(self, i: int) -> tuple[Scene, Streams, dict[str, Any]]:
         if not 0 <= i < 2**63:

@@ -119,7 +119,7 @@ def materials_of(kind: str, *, split: str, tricks: bool) -> tuple[str, ...]:
     if tricks:
         return known.materials
     if split == "compositional":
-        return known.held_out
+        return known.held_out or known.materials  # none is held out where a counterfactual brings such a kind
     return tuple(m for m in known.materials if m not in known.held_out)
 
 
