@@ -334,6 +334,7 @@ def test_splits_show_what_iid_never_shows():
             assert not usual.any() if split == "extrapolation" else usual.all()
             assert all(s >= 7 for s in sizes)
     assert materials_of(held[0], split="iid", tricks=True) == KINDS[held[0]].materials
+    assert materials_of(held[0], split="compositional", tricks=True) == KINDS[held[0]].held_out
 
 
 def test_the_exclusive_or_is_told_by_neither_sense():

@@ -114,12 +114,15 @@ def streams(seed: int, i: int) -> Streams:
 
 
 def materials_of(kind: str, *, split: str, tricks: bool) -> tuple[str, ...]:
-    """The materials of a kind that a split shows: `iid` without the held-out ones, `compositional` only those."""
+    """The materials of a kind that a split shows: `compositional` only the held-out ones, others none of them.
+
+    With `tricks` (level L4) all but `compositional` show all.
+    """
     known = KINDS[kind]
-    if tricks:
-        return known.materials
     if split == "compositional":
         return known.held_out or known.materials  # none is held out where a counterfactual brings such a kind
+    if tricks:
+        return known.materials
     return tuple(m for m in known.materials if m not in known.held_out)
 
 
