@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from avlab.clip import Clip, Truth
-from avlab.datasets.stream import AHEAD, pack, packed, stream, unpack
+from avlab.datasets.stream import AHEAD, START, pack, packed, stream, unpack
 from avlab.world import LEVELS, World
 
 WORLD = World(level="L2", size=33, seconds=1.0, fps=7, seed=2, kinds=("bar", "bird", "drum"))
@@ -205,8 +205,9 @@ def test_an_error_here_names_its_clip():
 
 
 def helpers() -> list[psutil.Process]:
-    """The processes that this one started and that run."""
-    return [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+    """The rendering processes that this one started and that run."""
+    children = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+    return [p for p in children if START in p.cmdline()]
 
 
 @pytest.mark.slow
@@ -281,7 +282,7 @@ def test_a_worker_that_dies_is_missed():
 SCRIPT = """
 import itertools, sys, time
 import psutil
-from avlab.datasets.stream import stream
+from avlab.datasets.stream import START, stream
 from avlab.world import World
 clips = stream(World(level="L0", size=16, kinds=("bird",)), itertools.count(), workers=2)  # no __main__ to guard
 next(clips)
