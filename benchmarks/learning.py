@@ -189,6 +189,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=6144, help="to learn from; a sixth as many to test on")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     chosen = parser.parse_args()
+    for name in set(chosen.studies) - set(studies):
+        parser.error(f"{name} is not one of {', '.join(studies)}")
     for name in chosen.studies or studies:
         found = [studies[name](seed, chosen.budget, chosen.clips, chosen.device) for seed in range(chosen.seeds)]
         print(f"\n{name}{'':31s}" + "".join(f"{f'seed {s}':>10s}" for s in range(chosen.seeds)) + f"{'mean':>10s}")

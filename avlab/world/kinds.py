@@ -40,8 +40,8 @@ class Kind:
 
     `law` one line for people; `pitch(factors)` its fundamental in Hz (what it means, the family says); `highest` the
     highest frequency in Hz that must fit below half of the sample rate; `materials` (one at least) and those of
-    them that `held_out` names, which the `iid` split never shows; `ranges` the kind's own factors: `(low, high)` for
-    a number, a tuple of words for a choice; `look` draws it into a sketch at given times; `sound` is its `Voice`;
+    them that `held_out` names, which the `iid` split never shows; `ranges` the kind's own factors, each drawn
+    from `(low, high)`; `look` draws it into a sketch at given times; `sound` is its `Voice`;
     `beats` draws its events from a generator and the seconds of the clip.
 
     Optional: `path(factors, events, times)` to its x in the picture where it travels (with no events it stands at
@@ -58,7 +58,7 @@ class Kind:
     materials: tuple[str, ...]
     held_out: tuple[str, ...] = ()
     highest: float = 3800.0
-    ranges: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     path: Callable[[Factors, Sequence[Event], np.ndarray], np.ndarray] | None = None
     notes: Callable[[Factors, Sequence[Event]], list[tuple[float, float, float]]] | None = None
     words: Callable[[Factors, Sequence[Event]], tuple[list, list]] | None = None
@@ -67,6 +67,11 @@ class Kind:
 def falls_with_size(low: float, power: float = 1.0) -> Callable[[Factors], float]:
     """The pitch law `f0 = low (LARGEST / size)^power` Hz: `low` is what the largest sounds at."""
     return lambda factors: low * (LARGEST / factors["size"]) ** power
+
+
+def midi(pitch: float) -> float:
+    """MIDI number of a pitch in Hz, with its fraction: 69 at 440 Hz, one a semitone."""
+    return float(69 + 12 * np.log2(pitch / 440))
 
 
 def hits(rng: np.random.Generator, seconds: float) -> list[Event]:

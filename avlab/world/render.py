@@ -37,7 +37,7 @@ from avlab.world.scenes import (
     changed,
     make_scene,
     streams,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -120,18 +120,17 @@ class World:
     def _made(self, i: int) -> tuple[Scene, Streams, dict[str, Any]]:
         if not 0 <= i < 2**63:
             raise ValueError(f"World.clip({i}): indices start at 0")
-        split = "iid" if self.split == "counterfactual" else self.split
-        settings = {"level": self.level, "split": split, "seconds": self.seconds}
-        stream = streams(self.seed, i)
+        pairs = self.split == "counterfactual"  # clips 2k and 2k + 1 come from scene k of iid
+        settings = {"level": self.level, "split": "iid" if pairs else self.split, "seconds": self.seconds}
+        stream = streams(self.seed, i // 2 if pairs else i)
         return make_scene(self._scene_kinds(), stream, **settings), stream, settings
 
     def clip(self, i: int) -> Clip:
         """Clip `i` (0 or more), with its truth."""
+        scene, stream, settings = self._made(i)
         if self.split == "counterfactual" and i % 2:
-            scene, stream, _ = self._made(i // 2)
             factor, value = another(scene, self.kinds, stream("another"))
-            return self.counterfactual(i - 1, factor, value)
-        scene, stream, _ = self._made(i // 2 if self.split == "counterfactual" else i)
+            return self._changed(scene, stream, settings, i - 1, factor, value, 0)
         return self._render(scene, stream, f"clip {i}")
 
     def counterfactual(self, i: int, factor: str, value: Any, *, object: int = 0) -> Clip:
@@ -146,7 +145,11 @@ class World:
         >>> bool((a.waveform == b.waveform).all()), bool((a.frames == b.frames).all())
         (True, False)
         """
-        scene, stream, settings = self._made(i // 2 if self.split == "counterfactual" else i)
+        return self._changed(*self._made(i), i, factor, value, object)
+
+    def _changed(
+        self, scene: Scene, stream: Streams, settings: dict[str, Any], i: int, factor: str, value: Any, object: int
+    ) -> Clip:
         new = changed(scene, factor, value, o=object, stream=stream, **settings)
         clip = self._render(new, stream, f"clip {i} with {factor}={value}")
         clip.truth.scene["changed"] = {"clip": i, "object": object, "factor": factor, "value": value}
@@ -254,8 +257,7 @@ def mixed(scene: Scene, stream: Streams, L: int, sample_rate: int) -> dict[str, 
         settings = {"seconds": L / sample_rate, "sample_rate": sample_rate, "rng": stream("voice", thing.number)}
         dry = KINDS[thing.kind].sound(thing.factors, thing.events, **settings)
         dry = sounds.levelled(dry, thing.factors["loudness"], scene.ceiling)
-        x = where(thing, times) if KINDS[thing.kind].path is not None else thing.factors["x"]
-        wet = sounds.delayed(sounds.pan(dry, x), late)
+        wet = sounds.delayed(sounds.pan(dry, where(thing, times)), late)
         if answer is not None:
             wet = sounds.in_room(wet, sounds.delayed(dry, late), answer)
         return sounds.on_grid(dry), sounds.on_grid(wet)

@@ -169,7 +169,7 @@ def own_factors(number: int, kind: str, stream: Streams, *, level: str, split: s
     rng = stream("own", number, kind)
     own: dict[str, Any] = {"material": str(rng.choice(materials_of(kind, split=split, tricks=LEVELS[level].tricks)))}
     for name, values in KINDS[kind].ranges.items():
-        own[name] = str(rng.choice(values)) if isinstance(values[0], str) else float(rng.uniform(*values))
+        own[name] = float(rng.uniform(*values))
     return own
 
 
@@ -275,8 +275,6 @@ def allowed(scene: Scene, factor: str, o: int) -> str:
     if values is None:
         names = [*SHARED, *known.ranges, *WHOLE]
         raise ValueError(f"a {thing.kind} has no factor {factor!r}; it has {', '.join(names)}")
-    if isinstance(values[0], str):
-        return f"one of {', '.join(values)}"
     return f"a number from {values[0]:g} to {values[1]:g}"
 
 
@@ -327,12 +325,18 @@ def _fits(thing: Thing, factor: str, value: Any) -> bool:
     if factor in choices:
         return type(value) in (str, bool) and value in choices[factor]
     if factor in ("colour", "accent"):
-        return len(np.shape(value)) == 1 and len(value) == 3 and all(_within(c, (0, 255)) for c in value)
+        return _three(value, (0, 255), (0, 255), (0, 255))
     if factor == "events":
-        good = np.ndim(value) == 2 and np.shape(value)[1] == 3
-        return len(value) == 0 or (good and all(t >= 0 and 0 < s <= 1 and n >= 0 for t, s, n in value))
-    values = SHARED.get(factor) or known.ranges[factor]
-    return value in values if isinstance(values[0], str) else _within(value, values)
+        return isinstance(value, list | tuple | np.ndarray) and all(
+            _three(event, (0, math.inf), (0, 1), (0, math.inf)) and event[1] > 0 for event in value
+        )
+    return _within(value, SHARED.get(factor) or known.ranges[factor])
+
+
+def _three(value: Any, *limits: tuple[float, float]) -> bool:
+    """Whether a value is a row of three numbers within these limits."""
+    row = isinstance(value, list | tuple | np.ndarray) and len(value) == 3
+    return row and all(_within(number, limit) for number, limit in zip(value, limits, strict=True))
 
 
 def another(scene: Scene, kinds: Sequence[str], rng: np.random.Generator) -> tuple[str, Any]:
@@ -340,9 +344,8 @@ def another(scene: Scene, kinds: Sequence[str], rng: np.random.Generator) -> tup
     thing = scene.things[0]
     known = KINDS[thing.kind]
     choices: dict[str, Sequence[str]] = {"kind": kinds, "material": known.materials, "coat": COATS}
-    choices |= {name: values for name, values in known.ranges.items() if isinstance(values[0], str)}
     spans = {"size": (SMALLEST, LARGEST), "x": (0.25, 0.75), "y": (0.3, 0.7), "tilt": (-0.4, 0.4)}
-    spans |= {name: values for name, values in known.ranges.items() if not isinstance(values[0], str)}
+    spans |= known.ranges
     names = [name for name, values in choices.items() if len(values) > 1] + [*spans, "colour", "accent", "backdrop"]
     factor = str(rng.choice(names))
     if factor in choices:

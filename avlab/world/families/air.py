@@ -22,7 +22,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from avlab.world.drawing import Colour, Point, Sketch, held, shade, texture
-from avlab.world.kinds import LARGEST, Event, Factors, Kind, spaced
+from avlab.world.kinds import LARGEST, Event, Factors, Kind, midi, spaced
 
 SPEED = 343.0  # of sound in air, m/s
 BOTTLE_METRES, FLUTE_METRES = 0.06 / LARGEST, 0.22 / LARGEST  # a thing's radius in metres is this times its size
@@ -109,11 +109,6 @@ def fluted(
     pitches = [pipe(factors, holes) for holes in open_holes(factors, len(events))]
     q, ratio = FLUTE_TONE[factors["material"]]
     return blown(events, pitches, q=q, ratio=ratio, seconds=seconds, sample_rate=sample_rate, rng=rng)
-
-
-def midi(pitch: float) -> float:
-    """Hz as a MIDI number: 440 Hz is 69, an octave is 12."""
-    return float(69 + 12 * np.log2(pitch / 440))
 
 
 def whoop_notes(factors: Factors, events: Sequence[Event]) -> list[tuple[float, float, float]]:

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.signal import iirpeak, lfilter
 
 from avlab.world.drawing import Sketch, away, shade, texture
-from avlab.world.kinds import Event, Factors, Kind, falls_with_size, hits
+from avlab.world.kinds import Event, Factors, Kind, falls_with_size, hits, midi
 
 
 class Strand(NamedTuple):
@@ -143,11 +143,6 @@ def strokes(rng: np.random.Generator, seconds: float) -> list[Event]:
     room = max(0.0, seconds - long.sum() - 0.1 * (count + 1))
     starts = 0.1 + np.sort(rng.uniform(0, room, count)) + np.cumsum(long + 0.1) - long - 0.1
     return [Event(float(t), float(s), float(n)) for t, s, n in zip(starts, strong[:count], long, strict=True)]
-
-
-def midi(f: float) -> float:
-    """MIDI number of `f` Hz, with its fraction: 69 at 440 Hz, one a semitone."""
-    return float(69 + 12 * np.log2(f / 440))
 
 
 def pluck_notes(factors: Factors, events: Sequence[Event]) -> list[tuple[float, float, float]]:
