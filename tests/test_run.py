@@ -1,16 +1,21 @@
 """The runner is fed notebooks that are broken in one way each: it must fail each, and say how."""
 
+import asyncio
 import json
 import re
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import psutil
 import pytest
+import zmq
+import zmq.asyncio
+from jupyter_client.session import Session
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from avlab.course import page, run
@@ -442,3 +447,28 @@ def test_the_network_guard_leaves_this_machine_reachable_and_runs_a_hidden_sitec
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert done.stdout.split() == ["own", "local"]
     assert "NetworkBlockedError: tried to reach example.org" in done.stderr
+
+
+def test_a_reply_that_comes_while_something_is_sent_is_not_lost():
+    """The state of an Output widget is sent on the socket whose replies end the cells (seen: a run waits for ever)."""
+
+    async def reply_beside_sending() -> dict:
+        session, context = Session(key=b"test"), zmq.asyncio.Context()
+        kernel, client = zmq.Context.shadow(context.underlying).socket(zmq.ROUTER), context.socket(zmq.DEALER)
+        client.connect(f"tcp://127.0.0.1:{kernel.bind_to_random_port('tcp://127.0.0.1')}")
+        channel = run._KernelClient.shell_channel_class.klass(client, session)
+        try:
+            channel.send(session.msg("execute_request"))
+            asked = kernel.recv_multipart()
+            waiting = asyncio.create_task(channel.get_msg())
+            await asyncio.sleep(0.1)
+            session.send(kernel, "execute_reply", ident=asked[0])
+            time.sleep(0.1)  # the reply is here, and the loop had no turn yet
+            channel.send(session.msg("comm_msg"))
+            return await asyncio.wait_for(waiting, 5)
+        finally:
+            kernel.close(linger=0)
+            client.close(linger=0)
+            context.term()
+
+    assert asyncio.run(reply_beside_sending())["msg_type"] == "execute_reply"

@@ -32,12 +32,16 @@ from typing import Any
 
 import nbformat
 import papermill
+import zmq
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbformat import NotebookNode
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
+from traitlets import Type
 
 from avlab.course import offline, outcomes, page
 from avlab.course.sweep import SWEEP_CELL, SWEEP_MIME
@@ -204,12 +208,30 @@ class _OwnInterpreter(KernelSpecManager):
         return KernelSpec(argv=argv, display_name="avlab", language="python")
 
 
+class _ShellChannel(AsyncZMQSocketChannel):
+    """Looks for replies after it has sent something.
+
+    An Output widget's state is sent by a plain view of this socket, and a reply that comes in at that moment no longer
+    wakes the loop that waits for it: without this, three runs in a hundred of a notebook with `interact` waited for
+    ever. (Reading the events makes pyzmq hand out what has come.)
+    """
+
+    def send(self, msg: dict[str, Any]) -> None:
+        super().send(msg)
+        self.socket.get(zmq.EVENTS)
+
+
+class _KernelClient(AsyncKernelClient):
+    shell_channel_class = Type(_ShellChannel)
+
+
 class _Client(PapermillNotebookClient):
     watch: Watch
 
     def create_kernel_manager(self) -> Any:
         manager = super().create_kernel_manager()
         manager.kernel_spec_manager = _OwnInterpreter()
+        manager.client_factory = _KernelClient
         return manager
 
     def execute_cell(self, cell: NotebookNode, cell_index: int, **settings: Any) -> NotebookNode:
