@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from avlab.datasets import cache
+from avlab.datasets import cache, store
 from avlab.datasets.cache import cached
 from avlab.datasets.stream import pack
 from avlab.world import World
@@ -193,13 +193,13 @@ def test_the_set_unused_for_longest_is_dropped_and_never_the_one_in_use(tmp_path
 
 
 def test_half_sets_of_killed_runs_are_swept_and_those_of_living_ones_stay(tmp_path):
-    store = tmp_path / "worlds"
-    for name, ago in ((".part-dead", 2 * cache.ABANDONED), (".part-living", 5)):
-        (store / name).mkdir(parents=True)
-        (store / name / "clips.bin").write_bytes(b"x" * 10_000_000)
-        for path in (store / name / "clips.bin", store / name):
+    worlds = tmp_path / "worlds"
+    for name, ago in ((".part-dead", 2 * store.ABANDONED), (".part-living", 5)):
+        (worlds / name).mkdir(parents=True)
+        (worlds / name / "clips.bin").write_bytes(b"x" * 10_000_000)
+        for path in (worlds / name / "clips.bin", worlds / name):
             os.utime(path, (time.time() - ago,) * 2)
-    os.utime(store / ".part-living", (0, 0))  # a directory does not grow older or younger by what is written in it
+    os.utime(worlds / ".part-living", (0, 0))  # a directory does not grow older or younger by what is written in it
     keep(tmp_path)
     assert [entry.name[:8] for entry in sets(tmp_path) if entry.name.startswith(".")] == [".part-li"]
 

@@ -6,6 +6,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -137,7 +138,9 @@ def test_interrupted_run_ends_its_kernels_and_keeps_what_was_done(project):
     write(project, "01_good", "x = seed")
     write(project, "02_long", "import time", "open('started', 'w').close()", "time.sleep(60)")
     words = [sys.executable, "-m", "avlab.cli", "run"]
-    command = subprocess.Popen(words, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests run in the background inherit that it is not
+    command = subprocess.Popen(words, cwd=project, preexec_fn=heeded, **quiet)
     until = time.monotonic() + 60
     while not (project / "notebooks" / "started").exists() and time.monotonic() < until:
         time.sleep(0.1)

@@ -14,7 +14,7 @@ import pytest
 from test_media import make, write_wav
 
 from avlab.clip import collate
-from avlab.datasets import folder
+from avlab.datasets import folder, store
 from avlab.datasets.folder import scan
 from avlab.media import read
 
@@ -301,7 +301,7 @@ def test_eviction_bears_stray_files_and_what_another_process_drops(tmp_path, goo
 def test_the_cache_is_the_projects_wherever_the_kernel_runs(tmp_path, good, monkeypatch):
     monkeypatch.delenv("AVLAB_CACHE", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(folder, "CACHE", tmp_path / "of" / "project")
+    monkeypatch.setattr(store, "CACHE", tmp_path / "of" / "project")
     scan(good / "good.mp4", window=1.0, size=8)
     assert [path.name for path in tmp_path.iterdir()] == ["of"]
 
@@ -325,7 +325,8 @@ folder.scan({str(good / "good.mp4")!r}, window=1.0, size=8, cache={str(cache)!r}
     assert subprocess.run([sys.executable, "-c", kill], timeout=60).returncode == -signal.SIGKILL
     left = list((cache / "clips").iterdir())
     assert [p.name.startswith(".part-") for p in left] == [True]
-    os.utime(left[0], (1, 1))
+    for path in (*left[0].iterdir(), left[0]):
+        os.utime(path, (1, 1))
     assert len(scan(good / "good.mp4", window=1.0, size=8, cache=cache).clips) == 2
     assert [p.name.startswith(".part-") for p in (cache / "clips").iterdir()] == [False]
 

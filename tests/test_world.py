@@ -732,6 +732,10 @@ def test_batch_is_the_clips_in_order():
         ({"level": "L7"}, "level='L7' is not one of L0, L1, L2, L3, L4"),
         ({"split": "odd"}, "split='odd'"),
         ({"seed": -1}, "seed=-1 must be 0 or more"),
+        ({"seed": 0.5}, "seed=0.5 must be a whole number"),
+        ({"size": 64.5}, "size=64.5 must be a whole number"),
+        ({"sample_rate": "16k"}, "sample_rate='16k' must be a whole number"),
+        ({"size": 512, "fps": 60, "seconds": 20}, "size=512, fps=60 and seconds=20 make a clip of more than 100 mil"),
         ({"size": 15}, "size=15 must lie between"),
         ({"size": 513}, "size=513 must lie between"),
         ({"fps": 0.5}, "fps=0.5 must lie between 1 and 240"),
@@ -742,6 +746,7 @@ def test_batch_is_the_clips_in_order():
         ({"sample_rate": 8000}, "sample_rate=8000 must lie between 15200 and 96000 Hz: a bird sounds up to 7600 Hz"),
         ({"sample_rate": 4000, "kinds": ["drum"]}, "sample_rate=4000 must lie between 7600"),
         ({"kinds": ["oboe"]}, r"kinds=\['oboe'\] are not among bar, drum"),
+        ({"kinds": "oboe"}, r"kinds=\['oboe'\] are not among bar, drum"),
         ({"kinds": []}, "kinds is empty"),
         ({"level": "L3", "kinds": ["bar"]}, r"level='L3' has 2 sources of different kinds, kinds=\('bar',\) names 1"),
         (
@@ -753,6 +758,15 @@ def test_batch_is_the_clips_in_order():
 def test_a_bad_setting_is_named(settings, named):
     with pytest.raises(ValueError, match=f"World: {named}"):
         World(**settings)
+
+
+def test_one_kind_may_be_named_alone():
+    assert World(level="L0", kinds="bird") == World(level="L0", kinds=["bird"])
+
+
+def test_an_export_of_nothing(tmp_path):
+    with pytest.raises(ValueError, match="clips=0: export at least one"):
+        export(tmp_path, clips=0)
 
 
 def test_an_index_below_zero():

@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -26,13 +25,12 @@ import numpy as np
 import scipy
 
 from avlab.clip import Clip
-from avlab.datasets.folder import CACHE
+from avlab.datasets.store import evict, store
 from avlab.datasets.stream import packed, unpack
 from avlab.world import World
 
 PACKAGE = Path(__file__).parents[1]
 BLOCKS, FACTS = "clips.bin", "set.json"
-ABANDONED = 3600  # seconds without a write, after which a half set belongs to a killed run
 
 
 class Cached(Sequence[Clip]):
@@ -87,7 +85,7 @@ def cached(
     indices = [int(i) for i in indices]
     if not indices:
         raise ValueError("no indices: nothing to keep")
-    store = Path(directory or os.environ.get("AVLAB_CACHE") or CACHE) / "worlds"
+    worlds = store("worlds", directory)
     facts = {
         "world": f"{type(world).__module__}.{world!r}",
         "truth": truth,
@@ -96,7 +94,7 @@ def cached(
         "source": _source(),
         "versions": {module.__name__: module.__version__ for module in (np, scipy, cv2)},
     }
-    entry = store / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    entry = worlds / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
     kept = _opened(entry, facts)
     if kept is None:
         if facts["source"] != SOURCE:
@@ -109,12 +107,12 @@ def cached(
             kept = _filled(entry, facts, blocks, needed, max_bytes)
         except OSError as error:
             raise OSError(
-                f"the cache {store} cannot be written ({error}): make room, or name another place by directory= or "
+                f"the cache {worlds} cannot be written ({error}): make room, or name another place by directory= or "
                 "AVLAB_CACHE; stream(...) needs none"
             ) from error
     with suppress(OSError):  # a cache that may only be read serves as well
         os.utime(entry)  # "used last": eviction goes by it
-    _evict(store, max_bytes, entry)
+    evict(worlds, max_bytes, entry)
     return kept
 
 
@@ -188,21 +186,3 @@ def _synced(file: IO) -> None:
     """Bytes reach the disk before the move does: after a power cut there is no set that looks whole and is not."""
     file.flush()
     os.fsync(file.fileno())
-
-
-def _evict(store: Path, max_bytes: float, used: Path) -> None:
-    """Drop what killed runs left, then the sets unused for longest but not `used`, until the rest fits."""
-    sets = []
-    for entry in store.iterdir():
-        with suppress(OSError):  # another process has dropped it meanwhile, or it is no set
-            files = [path.stat() for path in (entry, *entry.iterdir())]
-            if entry.name.startswith(".part-"):
-                if time.time() - max(file.st_mtime for file in files) > ABANDONED:
-                    shutil.rmtree(entry, ignore_errors=True)
-            else:
-                sets.append((files[0].st_mtime_ns, sum(file.st_size for file in files[1:]), entry))
-    total = sum(size for _, size, _ in sets)
-    for _, size, entry in sorted(sets):
-        if total > max_bytes and entry != used:
-            shutil.rmtree(entry, ignore_errors=True)
-            total -= size

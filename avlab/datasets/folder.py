@@ -18,9 +18,7 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,13 +26,13 @@ import numpy as np
 from tqdm import tqdm
 
 from avlab.clip import Clip
+from avlab.datasets.store import evict, store
 from avlab.media import IMAGES, Decoded, MediaError, decode, picture_beside
 
 VIDEO_ENDINGS = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .vob .flv .wmv .asf .3gp .ogv .mxf .dv .gif"
 SOUND_ENDINGS = ".wav .w64 .flac .ogg .oga .opus .mp3 .m4a .aac .aif .aiff .caf .au .ac3"
 ENDINGS = frozenset(f"{VIDEO_ENDINGS} {SOUND_ENDINGS}".split())
 VERSION = 1  # of the cache: raise it when decoding changes
-CACHE = Path(__file__).parents[2] / "data" / "cache"  # of the project, wherever the command or the kernel runs
 CACHE_BYTES = 4 * 2**30
 MAX_LABELS_BYTES = 16 * 2**20
 
@@ -134,7 +132,7 @@ def scan(
     known = _labels(Path(labels)) if labels is not None else {}
     settings = {"size": size, "fps": fps, "sample_rate": sample_rate, "channels": channels, "fit": fit}
     settings |= {"max_seconds": max_seconds, "deadline_seconds": deadline_seconds}
-    store = Path(cache or os.environ.get("AVLAB_CACHE") or CACHE) / "clips"
+    kept = store("clips", cache)
     labelled = set()
     for path, name in tqdm(files.items(), unit="file", disable=not progress):
         key = name if name in known else path.name
@@ -142,7 +140,7 @@ def scan(
         try:
             if path.is_file() and path.suffix.lower() not in ENDINGS:
                 raise MediaError(f"{name}: {_no_media(path)}")
-            whole, notes = _cached(path, settings, store)
+            whole, notes = _cached(path, settings, kept)
             whole.source, (whole.label, whole.caption) = name, known.get(key, (None, None))[:2]
             clips = [whole] if window is None else _windows(whole, window, hop)
         except Exception as error:  # whatever a file does to a decoder, the others go on
@@ -156,7 +154,7 @@ def scan(
     for name, (_, _, line) in known.items():
         if name not in labelled:
             result.rejected.append(Rejected(name, f"{name}: no such file, but line {line} of {labels} names it"))
-    _evict(store, cache_bytes)
+    evict(kept, cache_bytes)
     return result
 
 
@@ -228,14 +226,14 @@ def _windows(whole: Clip, window: float, hop: float) -> list[Clip]:
     return clips
 
 
-def _cached(path: Path, settings: dict, store: Path) -> Decoded:
+def _cached(path: Path, settings: dict, kept: Path) -> Decoded:
     """The whole file as a clip, out of the cache or decoded and put there."""
     if not path.is_file():
         return decode(path, **settings)  # raises with the reason
     parts = [path, picture_beside(path)]  # a picture beside a sound belongs to the entry
     stats = [(part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in parts if part is not None]
     identity = {"version": VERSION, "path": str(path.resolve()), "files": stats, "settings": settings}
-    entry = store / hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+    entry = kept / hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
     kept = _load(entry)
     if kept is None:
         clip, notes = decode(path, **settings)
@@ -281,25 +279,3 @@ def _load(entry: Path) -> Decoded | None:
 def _sum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _evict(store: Path, cache_bytes: int) -> None:
-    """Drop what killed runs left behind, then the entries unused for longest, until the rest fits."""
-    if not store.is_dir():
-        return
-    entries = []
-    for entry in store.iterdir():
-        with suppress(OSError):  # no folder, or another process has dropped it meanwhile
-            facts = entry.stat()
-            if entry.name.startswith(".part-"):
-                if time.time() - facts.st_mtime > 3600:
-                    shutil.rmtree(entry, ignore_errors=True)
-            else:
-                size = sum(file.stat().st_size for file in entry.iterdir())
-                entries.append((facts.st_mtime_ns, size, entry))
-    total = sum(size for _, size, _ in entries)
-    for _, size, entry in sorted(entries):
-        if total <= cache_bytes:
-            break
-        shutil.rmtree(entry, ignore_errors=True)
-        total -= size

@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ from avlab.world.scenes import (
     streams,
 )
 
+MOST_PIXELS = 100e6  # of a clip's frames together
+
 
 @dataclass(frozen=True)
 class World:
@@ -51,7 +54,7 @@ class World:
     `2k + 1` the same with one factor changed, named in `truth.scene["changed"]`). `size` px a side; `fps` and
     `sample_rate` in Hz; `seconds` a clip; `kinds` a choice of `world.KINDS` (default all). A clip is labelled by the
     kind of the thing in front: the only one that sounds, or the loudest of those that are seen. Raises `ValueError`
-    naming the setting and what it may be.
+    naming the setting and what it may be; a clip holds at most 100 million pixels (about 2.5 GB with its truth).
 
     >>> world = World(level="L1", seed=0)
     >>> clip = world.clip(3)
@@ -69,12 +72,16 @@ class World:
     kinds: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kinds", tuple(KINDS) if self.kinds is None else tuple(self.kinds))
+        kinds = (self.kinds,) if isinstance(self.kinds, str) else KINDS if self.kinds is None else self.kinds
+        object.__setattr__(self, "kinds", tuple(kinds))
         unknown = [k for k in self.kinds if k not in KINDS]
         known = [k for k in self.kinds if k in KINDS]
         shrill = max(known, key=lambda k: KINDS[k].highest, default=None)
         lowest = 2 * KINDS[shrill].highest if shrill else 0
         sources = LEVELS[self.level].sources if self.level in LEVELS else 1
+        for name in ("seed", "size", "sample_rate"):
+            if not isinstance(getattr(self, name), Integral):
+                raise ValueError(f"World: {name}={getattr(self, name)!r} must be a whole number")
         checks = (
             (self.level in LEVELS, f"level={self.level!r} is not one of {', '.join(LEVELS)}"),
             (self.split in SPLITS, f"split={self.split!r} is not one of {', '.join(SPLITS)}"),
@@ -83,6 +90,11 @@ class World:
             (1 <= self.fps <= 240, f"fps={self.fps} must lie between 1 and 240 Hz"),
             (0.5 <= self.seconds <= 30, f"seconds={self.seconds} must lie between 0.5 and 30 s"),
             (self.fps * self.seconds > 0.5, f"seconds={self.seconds} at fps={self.fps} holds no frame: raise either"),
+            (
+                self.fps * self.seconds * self.size**2 <= MOST_PIXELS,
+                f"size={self.size}, fps={self.fps} and seconds={self.seconds} make a clip of more than "
+                f"{MOST_PIXELS / 1e6:.0f} million pixels: lower one of them",
+            ),
             (not unknown, f"kinds={unknown} are not among {', '.join(KINDS)}"),
             (len(self.kinds) > 0, "kinds is empty: name at least one"),
             (
@@ -369,8 +381,11 @@ def export(
     """Write the first `clips` clips of a world as media files (H.264 and AAC or FLAC in mp4), the truth as JSON beside.
 
     Also writes `labels.csv` (file, label, caption), which `datasets.folder.scan` reads. The JSON holds boxes, sounding
-    frames, onsets, notes, words, captions and all factors. Returns the paths of the media files.
+    frames, onsets, notes, words, captions and all factors. Returns the paths of the media files. Raises `ValueError`
+    for fewer than one clip.
     """
+    if clips < 1:
+        raise ValueError(f"clips={clips}: export at least one")
     world = World(size=size, **settings)
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
