@@ -61,10 +61,16 @@ def test_the_conda_environment_agrees_with_the_constraints():
 
 
 def test_every_direct_import_is_a_declared_dependency():
-    names = {"cv2": "opencv-python-headless", "PIL": "pillow", "sklearn": "scikit-learn", "IPython": "jupyterlab"}
+    names = {
+        "cv2": "opencv-python-headless",
+        "PIL": "pillow",
+        "sklearn": "scikit-learn",
+        "IPython": "jupyterlab",
+        "zmq": "pyzmq",
+    }
     given = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
     # these come with a declared package by that package's own contract
-    given |= {"avlab", "traitlets", "jupyter-core", "jupyter-client", "nbclient", "jinja2", "scipy"}
+    given |= {"avlab", "traitlets", "jupyter-core", "jupyter-client", "pyzmq", "nbclient", "jinja2", "scipy"}
     for path in sorted((ROOT / "avlab").rglob("*.py")):
         for name in re.findall(r"^\s*(?:import|from) (\w+)", path.read_text(encoding="utf-8"), flags=re.M):
             known = name in sys.stdlib_module_names or canonicalize_name(names.get(name, name)) in given
