@@ -1,16 +1,19 @@
 """Birds and dogs: what opens on the pixels against what is heard, and the laws of their voices on the sound."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+import things
 from scipy.signal import hilbert, welch
+from things import peak, seen, sketched
 
-from avlab.world.drawing import Sketch, rasterise
 from avlab.world.families.animals import KINDS
 from avlab.world.kinds import Event, Factors
 
 RATE, SIZE = 16000, 256
+heard = partial(things.heard, seconds=1.0)
 COLOUR, ACCENT, EYE, NOSE = (121, 89, 61), (41, 217, 149), (15, 15, 15), (20, 20, 20)
 OWN = {
     "bird": {"material": "feather", "sweep": 0.2, "trill": 20.0},
@@ -25,26 +28,7 @@ def thing(kind: str, **own: Any) -> dict[str, Any]:
 
 def drawn(kind: str, factors: Factors, events: list[Event], times: np.ndarray) -> np.ndarray:
     """Frames (N, H, W, 3) on blue, which nothing else is."""
-    sketch = Sketch(factors, times)
-    KINDS[kind].look(sketch, factors, events, times)
-    still = np.zeros((SIZE, SIZE, 3), np.uint8)
-    still[..., 2] = 255
-    return rasterise(sketch.parts, still, len(times))[0]
-
-
-def heard(kind: str, factors: Factors, events: list[Event], *, seconds: float = 1.0, rate: int = RATE) -> np.ndarray:
-    rng = np.random.default_rng(5)
-    return KINDS[kind].sound(factors, events, seconds=seconds, sample_rate=rate, rng=rng).astype(float)
-
-
-def peak(sound: np.ndarray, low: float, high: float) -> float:
-    """Frequency in Hz of the strongest component between two, refined by a parabola."""
-    size = 2**18
-    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), size))
-    first, last = int(low * size / RATE), int(high * size / RATE)
-    k = first + int(spectrum[first:last].argmax())
-    a, b, c = np.log(spectrum[k - 1 : k + 2] + 1e-30)
-    return (k + 0.5 * (a - c) / (a - 2 * b + c)) * RATE / size
+    return seen(kind, factors, events, times, SIZE, ground=(0, 0, 255))[0]
 
 
 def pixels(frame: np.ndarray, colour: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -212,8 +196,7 @@ def test_an_animal_fills_its_place_with_the_same_parts_at_any_time(kind):
         for events in ([], [Event(0.1, 1.0, 0.25)], [Event(0.1, 0.5, 0.1), Event(0.3, 0.5, 0.1)]):
             for own in (low, high):
                 factors = thing(kind, x=x, **own)
-                sketch = Sketch(factors, times)
-                KINDS[kind].look(sketch, factors, events, times)
+                sketch = sketched(kind, factors, events, times)
                 counts.add(len(sketch.parts))
                 shown = (drawn(kind, factors, events, times) != (0, 0, 255)).any(axis=-1)
                 _, rows, columns = np.nonzero(shown)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.optimize import brentq
+from things import heard, peak, seen, sketched
 
-from avlab.world.drawing import Sketch, rasterise
 from avlab.world.families.engines import KINDS, pulse_train
 from avlab.world.kinds import Event, Factors
 
@@ -25,31 +25,9 @@ def thing(kind: str, **own: Any) -> dict[str, Any]:
     return {**shared, **OWN[kind], **own}
 
 
-def sketched(kind: str, factors: Factors, events: list[Event], times: np.ndarray) -> Sketch:
-    path = KINDS[kind].path
-    sketch = Sketch(factors, times, x=None if path is None else path(factors, events, times))
-    KINDS[kind].look(sketch, factors, events, times)
-    return sketch
-
-
 def drawn(kind: str, factors: Factors, events: list[Event], times: np.ndarray) -> np.ndarray:
     """Frames (N, H, W, 3) on black."""
-    return rasterise(sketched(kind, factors, events, times).parts, np.zeros((SIZE, SIZE, 3), np.uint8), len(times))[0]
-
-
-def heard(kind: str, factors: Factors, events: list[Event], *, seconds: float = 2.0, rate: int = RATE) -> np.ndarray:
-    rng = np.random.default_rng(5)
-    return KINDS[kind].sound(factors, events, seconds=seconds, sample_rate=rate, rng=rng).astype(float)
-
-
-def peak(sound: np.ndarray, low: float, high: float) -> float:
-    """Frequency in Hz of the strongest component between two, refined by a parabola."""
-    size = 2**18
-    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), size))
-    first, last = int(low * size / RATE), int(high * size / RATE)
-    k = first + int(spectrum[first:last].argmax())
-    a, b, c = np.log(spectrum[k - 1 : k + 2] + 1e-30)
-    return (k + 0.5 * (a - c) / (a - 2 * b + c)) * RATE / size
+    return seen(kind, factors, events, times, SIZE)[0]
 
 
 def turns_seen(frames: np.ndarray, hub: tuple[float, float], near: float, far: float) -> np.ndarray:

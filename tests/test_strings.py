@@ -1,13 +1,17 @@
 """Strings: pitch, harmonics, decay and the bow's speed, measured on their sound and on their pixels."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+import things
+from things import middle, seen, sketched
 
-from avlab.world.drawing import Sketch, rasterise
 from avlab.world.families.strings import KINDS
 from avlab.world.kinds import Event
 
 RATE = 16000
+heard = partial(things.heard, seconds=1.0)
 SIZES = (7 / 64, 10 / 64, 13 / 64, 18 / 64, 22 / 64)
 LARGEST = {"string": 140.0, "fiddle": 190.0}  # Hz at a radius of 18/64
 T60 = {"nylon": 0.55, "steel": 1.6, "gut": 0.9}  # s
@@ -21,13 +25,6 @@ def thing(kind: str, **changes) -> dict:
 
 def pitch(kind: str, size: float) -> float:
     return LARGEST[kind] * (18 / 64) / size
-
-
-def heard(kind: str, factors: dict, events: list[Event], seconds: float = 1.0, rate: int = RATE, seed: int = 0):
-    sound = KINDS[kind].sound(factors, events, seconds=seconds, sample_rate=rate, rng=np.random.default_rng(seed))
-    assert sound.dtype == np.float32
-    assert sound.shape == (round(seconds * rate),)
-    return sound.astype(float)
 
 
 def period(sound: np.ndarray, about: float) -> float:
@@ -49,18 +46,6 @@ def harmonics(sound: np.ndarray, f0: float, count: int) -> np.ndarray:
 def centroid(sound: np.ndarray) -> float:
     power = np.abs(np.fft.rfft(sound)) ** 2
     return float((power * np.fft.rfftfreq(len(sound), 1 / RATE)).sum() / power.sum())
-
-
-def seen(kind: str, factors: dict, events: list[Event], times: np.ndarray, side: int = 256):
-    """Frames, the part seen in each pixel, and the sketch: the thing alone before black."""
-    sketch = Sketch(factors, times)
-    KINDS[kind].look(sketch, factors, events, times)
-    return *rasterise(sketch.parts, np.zeros((side, side, 3), np.uint8), len(times)), sketch
-
-
-def middle(mask: np.ndarray) -> np.ndarray:
-    """Centre (x, y) in px of each frame's True pixels: (N, 2)."""
-    return np.array([np.argwhere(frame)[:, ::-1].mean(axis=0) for frame in mask])
 
 
 # --- sound
@@ -148,7 +133,7 @@ def test_sound_begins_with_the_event_and_not_before(kind):
     assert not first[: int(0.1003 * RATE)].any()
     assert not heard(kind, thing(kind), []).any()
     for seconds, rate in ((0.5, 8000), (0.05, 44100), (2.0, 48000)):
-        assert np.isfinite(heard(kind, thing(kind), [early, late], seconds, rate)).all()
+        assert np.isfinite(heard(kind, thing(kind), [early, late], seconds=seconds, rate=rate)).all()
 
 
 def test_a_plucked_string_is_that_of_the_plain_loop():
@@ -222,21 +207,6 @@ def test_the_bow_moves_as_fast_as_the_fiddle_is_loud():
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_a_material_is_told_by_its_texture_and_by_nothing_that_moves(kind):
-    events, times = [Event(0.2, 0.8, 0.3), Event(0.7, 0.5, 0.3)], np.arange(17) / 8
-    pictures = {}
-    for coat in ("painted", "bare"):
-        for material in KINDS[kind].materials:
-            frames, ids, _ = seen(kind, thing(kind, material=material, coat=coat), events, times, side=64)
-            pictures[coat, material] = frames, ids > 0
-    first, *others = KINDS[kind].materials
-    for other in others:
-        np.testing.assert_array_equal(pictures["painted", other][0], pictures["painted", first][0])
-        np.testing.assert_array_equal(pictures["bare", other][1], pictures["bare", first][1])
-        assert (pictures["bare", other][0] != pictures["bare", first][0]).any(axis=(1, 2, 3)).all()
-
-
-@pytest.mark.parametrize("kind", list(KINDS))
 def test_it_fills_its_place_keeps_to_it_and_moves_without_jumps(kind):
     r = 14 / 64
     for seed in range(8):
@@ -252,8 +222,7 @@ def test_it_fills_its_place_keeps_to_it_and_moves_without_jumps(kind):
         edge = 1.5 / 96 / r
         assert np.abs(across).max() < 1.3 + edge
         assert -1.8 - edge < down.min() < down.max() < 1.3 + edge
-        sketch = Sketch(factors, np.arange(0, 2, 0.001))
-        KINDS[kind].look(sketch, factors, events, sketch.times)
+        sketch = sketched(kind, factors, events, np.arange(0, 2, 0.001))
         for part in sketch.parts:
             if len(part.points) > 1:
                 assert np.abs(np.diff(part.points, axis=0)).max() < 0.05 * r

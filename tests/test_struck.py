@@ -1,17 +1,20 @@
 """Struck things: modes, decay and loudness measured on their sound, contact and swing on their pixels."""
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import things
 from scipy.optimize import brentq
 from scipy.special import iv, ivp, jn_zeros, jv, jvp
+from things import middle, seen, sketched
 
-from avlab.world.drawing import Sketch, rasterise
 from avlab.world.families.struck import KINDS
 from avlab.world.kinds import Event
 
 RATE = 16000
+heard = partial(things.heard, seconds=0.6)
 SIZES = (7 / 64, 10 / 64, 13 / 64, 18 / 64, 22 / 64)
 
 
@@ -50,13 +53,6 @@ def thing(kind: str, **changes) -> dict:
     return {**factors, "material": KINDS[kind].materials[0], "coat": "bare", **changes}
 
 
-def heard(kind: str, factors: dict, events: list[Event], seconds: float = 0.6, rate: int = RATE) -> np.ndarray:
-    sound = KINDS[kind].sound(factors, events, seconds=seconds, sample_rate=rate, rng=np.random.default_rng(0))
-    assert sound.dtype == np.float32
-    assert sound.shape == (round(seconds * rate),)
-    return sound.astype(float)
-
-
 def modes(sound: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Frequencies (Hz), decay rates (1/s) and amplitudes of `count` damped oscillations, by the matrix pencil."""
     H = np.lib.stride_tricks.sliding_window_view(sound, 420)
@@ -71,18 +67,6 @@ def modes(sound: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.nda
 def expected(kind: str, size: float) -> np.ndarray:
     f = LARGEST[kind] * (18 / 64 / size) ** POWER[kind] * np.array(MODES[kind])
     return f[f < 0.45 * RATE]
-
-
-def seen(kind: str, factors: dict, events: list[Event], times: np.ndarray, side: int = 256):
-    """Frames, the part seen in each pixel, and the sketch: the thing alone before black."""
-    sketch = Sketch(factors, times)
-    KINDS[kind].look(sketch, factors, events, times)
-    return *rasterise(sketch.parts, np.zeros((side, side, 3), np.uint8), len(times)), sketch
-
-
-def middle(mask: np.ndarray) -> np.ndarray:
-    """Centre (x, y) in px of each frame's True pixels: (N, 2)."""
-    return np.array([np.argwhere(frame)[:, ::-1].mean(axis=0) for frame in mask])
 
 
 # --- sound
@@ -212,21 +196,6 @@ def test_speed_at_contact_and_swing_go_with_strength(kind):
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_a_material_is_told_by_its_texture_and_by_nothing_that_moves(kind):
-    events, times = [Event(0.2, 0.8), Event(0.5, 0.5)], np.arange(17) / 8
-    pictures = {}
-    for coat in ("painted", "bare"):
-        for material in KINDS[kind].materials:
-            frames, ids, _ = seen(kind, thing(kind, material=material, coat=coat), events, times, side=64)
-            pictures[coat, material] = frames, ids > 0
-    first, *others = KINDS[kind].materials
-    for other in others:
-        np.testing.assert_array_equal(pictures["painted", other][0], pictures["painted", first][0])
-        np.testing.assert_array_equal(pictures["bare", other][1], pictures["bare", first][1])
-        assert (pictures["bare", other][0] != pictures["bare", first][0]).any(axis=(1, 2, 3)).all()
-
-
-@pytest.mark.parametrize("kind", list(KINDS))
 def test_it_fills_its_place_and_keeps_to_it(kind):
     r = 14 / 64
     for seed in range(8):
@@ -245,9 +214,8 @@ def test_it_fills_its_place_and_keeps_to_it(kind):
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_moves_without_jumps(kind):
-    times = np.arange(0, 2, 0.001)
-    sketch = Sketch(thing(kind), times)
-    KINDS[kind].look(sketch, thing(kind), KINDS[kind].beats(np.random.default_rng(4), 2.0), times)
+    events = KINDS[kind].beats(np.random.default_rng(4), 2.0)
+    sketch = sketched(kind, thing(kind), events, np.arange(0, 2, 0.001))
     for part in sketch.parts:
         if len(part.points) > 1:
             assert np.abs(np.diff(part.points, axis=0)).max() < 0.03 * sketch.radius
