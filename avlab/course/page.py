@@ -83,6 +83,7 @@ def make(executed: NotebookNode, stem: str, out: Path | None) -> tuple[Path | No
 def strip(book: NotebookNode) -> None:
     """Take out what means nothing without a kernel: widgets and their state, and all but the last of progress bars."""
     book.metadata.pop("widgets", None)
+    book.metadata.pop("papermill", None)  # holds the whole lesson once more, as its input
     for cell in book.cells:
         kept: list[NotebookNode] = []
         for output in cell.get("outputs", ()):
