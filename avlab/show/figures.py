@@ -158,19 +158,28 @@ def _spectrogram(axes: Axes, clip: Clip) -> list[tuple[float, str]]:
 
 @in_style()
 def draw_clip(
-    clip: Clip, *, heat: ArrayLike | None = None, truth: bool = True, title: str | None = None, frames: int = 8
+    clip: Clip,
+    *,
+    heat: ArrayLike | None = None,
+    truth: bool = True,
+    rows: Mapping[str, np.ndarray] | None = None,
+    title: str | None = None,
+    frames: int = 8,
 ) -> Figure:
-    """A clip on one time axis: a strip of frames (with heat and truth), its waveform, its spectrogram.
+    """A clip on one time axis: a strip of frames (with heat and truth), its waveform, its spectrogram, `rows` below.
 
-    `heat` (N, h, w) in [0, 1]; `truth` False leaves out the true outline, which a quiz must not show. Raises
-    `ValueError` for a map of another shape or range.
+    `heat` (N, h, w) in [0, 1]; `rows` a name to (T,) in [0, 1] over the clip's time (which source sounds, what a head
+    attends to); `truth` False leaves out the true outline, which a quiz must not show. Raises `ValueError` for a map of
+    another shape or range.
     """
+    rows = rows or {}
     n, h, w = clip.frames.shape[:3]
     count = min(frames, n)
     slot = clip.seconds / count
     strip = 8.2 / count * h / w  # inches: a slot keeps the frame's shape
-    figure = Figure(figsize=(9, strip + 3.4))
-    sight, wave, mel = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [strip, 0.8, 1.6]})
+    figure = Figure(figsize=(9, strip + 3.4 + 0.3 * len(rows)))
+    ratios = {"height_ratios": [strip, 0.8, 1.6] + [0.2] * len(rows)}
+    sight, wave, mel, *lanes = figure.subplots(3 + len(rows), 1, sharex=True, gridspec_kw=ratios)
     for k, moment in enumerate(_moments(clip, count, heat, truth)):
         _picture(sight, *moment, extent=(k * slot, (k + 1) * slot, 0.0, 1.0))
         sight.axvline(k * slot, color="white", linewidth=1.5)
@@ -187,14 +196,20 @@ def draw_clip(
     wave.set_ylabel("amplitude", color=SOUND)
     ticks = _spectrogram(mel, clip)[::2]
     mel.set_yticks([place for place, _ in ticks], [name for _, name in ticks])
-    mel.set_xlabel("time (s)")
+    for axes, (name, values) in zip(lanes, rows.items(), strict=True):
+        axes.stairs(values, np.linspace(0, clip.seconds, len(values) + 1), fill=True, color=SOUND)
+        axes.set(yticks=[], ylim=(0, 1))
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
+        axes.spines[["top", "left", "right"]].set_visible(False)
+    [mel, *lanes][-1].set_xlabel("time (s)")
     _title(sight, title or f"{_name(clip)}: what is seen and what is heard, on one time axis")
     said = ", with a heatmap over them" * (heat is not None)
     said += ", the true source outlined" * (truth and truth_of(clip) is not None)
+    below = f"; a row each for {', '.join(rows)}" * bool(rows)
     return _told(
         figure,
         f"{_name(clip)}, {clip.seconds:.3g} s: {count} of its {n} frames{said}; below them its waveform (peak "
-        f"{peak:.2f} of full scale) and its spectrogram up to {clip.sample_rate / 2000:g} kHz",
+        f"{peak:.2f} of full scale) and its spectrogram up to {clip.sample_rate / 2000:g} kHz{below}",
     )
 
 
