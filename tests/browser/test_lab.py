@@ -14,6 +14,23 @@ pytestmark = [pytest.mark.browser, pytest.mark.notebook]
 LESSONS = sorted(path.name for path in NOTEBOOKS.glob("0[01]_*.ipynb"))
 RUN_SECONDS = 420  # for all cells of a notebook: machines of a CI are slow
 
+EXPLORER = ".avlab-explorer[data-drawn]"
+MOVES, MEDIAN, MOST = 50, 150, 300  # moves of each explorer of lesson 01; milliseconds: half of them, 95 % of them
+
+# moves the first slider of an explorer step by step, each time when the last picture is painted: milliseconds of each
+TIMES = """async (root, moves) => {
+  const slider = root.querySelector("input[type=range]"), picture = root.querySelector("img"), times = [];
+  for (let i = 0; i < moves; i++) {
+    const up = +slider.value < +slider.max, painted = new Promise((done) => picture.addEventListener("load", () =>
+      requestAnimationFrame(() => setTimeout(() => done(performance.now()))), { once: true }));
+    const begun = performance.now();
+    slider.value = up && !(i % +slider.max > slider.max / 2) ? +slider.value + 1 : slider.min;
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+    times.push(await painted - begun);
+  }
+  return times;
+}"""
+
 SCRATCH = [
     """import numpy as np
 from avlab.clip import Clip
@@ -46,6 +63,23 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     nbformat.write(book, home / "notebooks" / "scratch.ipynb")
     with serve(home) as server:
         yield server
+
+
+def assert_quick(page: Any, cells: int) -> None:
+    """From the input event to the painted picture, for every explorer of the page."""
+    found = 0
+    for place in range(cells):
+        page.evaluate("(i) => jupyterapp.shell.currentWidget.content.scrollToItem(i, 'auto')", place)
+        page.wait_for_timeout(100)
+        for explorer in page.locator(f"{EXPLORER}:not([data-timed])").all():
+            explorer.evaluate("(root) => { root.dataset.timed = 'yes'; }")
+            times = sorted(explorer.evaluate(TIMES, MOVES))
+            median, most = times[len(times) // 2], times[round(0.95 * len(times)) - 1]
+            print(f"{explorer.get_attribute('aria-label')}: {MOVES} moves, median {median:.0f} ms, 95 % {most:.0f} ms")
+            found += 1
+            assert median <= MEDIAN
+            assert most <= MOST
+    assert found >= 2, "the explorers of lesson 01 were not found"
 
 
 @pytest.mark.timeout(RUN_SECONDS + 120)
@@ -86,16 +120,16 @@ def test_lesson_in_jupyterlab(name: str, lab: tuple[str, str], watch: Any, wait:
     if shots:
         page.screenshot(path=f"{shots}/{name}-heat.png")
 
-    assert bring(page, ".avlab-explorer .noUi-handle", len(cells)), "no explorer with a slider was drawn"
-    explorer = page.locator(".avlab-explorer", has=page.locator(".noUi-handle")).first
-    picture = lambda: explorer.locator("img").first.get_attribute("src")  # noqa: E731
-    still = picture()
-    assert explorer.locator("img").first.get_attribute("alt")
-    handle = explorer.locator(".noUi-handle").first
-    handle.focus()
+    assert bring(page, EXPLORER, len(cells)), "no explorer was drawn"
+    explorer = page.locator(EXPLORER).first
+    still = explorer.get_attribute("data-drawn")
+    assert explorer.locator("img").get_attribute("alt")
+    explorer.locator("input[type=range]").first.focus()
     for _ in range(3):
-        handle.press("ArrowRight")
-    wait(page, lambda: picture() != still, "the explorer's picture to change", 30)
+        page.keyboard.press("ArrowRight")
+    wait(page, lambda: explorer.get_attribute("data-drawn") != still, "the explorer's picture to change", 30)
+    if name.startswith("01_"):
+        assert_quick(page, len(cells))
 
     if name == "scratch.ipynb":  # the other widgets, which a lesson may or may not have
         assert bring(page, ".widget-button >> text=(b)", len(cells))
