@@ -90,7 +90,7 @@ def sweep_explorer(explorer: Any) -> tuple[str, int, list[dict[str, str]]]:
 
 
 def _timed(explorer: Any, state: dict[str, Any], tries: int) -> tuple[bytes, float]:
-    """The picture of a state, and the seconds of the quickest of at most `tries` draws, until one is within the limit."""
+    """The picture of a state and the seconds of the quickest of `tries` draws; one within the limit is enough."""
     quickest = float("inf")
     for _ in range(tries):
         began = time.perf_counter()
