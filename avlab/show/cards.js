@@ -12,7 +12,7 @@ const CSS = `
   border: 1px solid #888; border-radius: 4px; overflow-wrap: anywhere; }
 .avlab-card button:hover:not([aria-disabled=true]) { border-color: #0072B2; box-shadow: 0 0 0 1px #0072B2; }
 .avlab-card button[aria-disabled=true] { cursor: default; background: none; }
-.avlab-card .mark { flex: 0 0 1.2em; font-weight: 700; }
+.avlab-card .mark { flex: none; min-width: 2.6em; white-space: nowrap; }
 .avlab-card .said p { margin: 6px 0 0; padding: 4px 10px; border-left: 6px solid #888; overflow-wrap: anywhere; }
 .avlab-card .said .right { border-color: #117733; }
 .avlab-card .said .wrong { border-color: #d32f2f; }
@@ -32,9 +32,11 @@ function render({ model, el }) {
   make("style", el, {}, CSS);
   const root = make("section", el, { class: "avlab-card", "aria-label": model.get("title"),
     "data-lm-suppress-shortcuts": "true" });
+  const alone = model.get("items").length === 1; // then its question follows the title in one line
+  if (!alone) make("p", root, { class: "question" }, model.get("title"));
   const items = model.get("items").map((item, place) => {
     const box = make("div", root, { class: "item", role: "group", "aria-label": item.question });
-    make("p", box, { class: "question" }, `${model.get("title")} ${item.question}`);
+    make("p", box, { class: "question" }, (alone ? `${model.get("title")} ` : "") + item.question);
     const buttons = item.choices.map((choice, i) => {
       const button = make("button", box, { type: "button" });
       const mark = make("span", button, { class: "mark" });
@@ -55,8 +57,8 @@ function render({ model, el }) {
         const tried = item.tried.includes(i), right = item.right === i;
         // not `disabled`: that would take the keyboard's place away
         button.setAttribute("aria-disabled", String(item.locked || tried));
-        mark.textContent = right ? "✓" : tried ? "✗" : `(${String.fromCharCode(97 + i)})`;
-        mark.setAttribute("aria-label", right ? "right:" : tried ? "not right:" : mark.textContent);
+        mark.textContent = `(${String.fromCharCode(97 + i)})${right ? " ✓" : tried ? " ✗" : ""}`;
+        button.setAttribute("aria-description", right ? "right" : tried ? "not right" : "");
         button.setAttribute("aria-pressed", String(tried));
       });
       const wanted = JSON.stringify(item.said);

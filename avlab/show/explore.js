@@ -5,11 +5,11 @@ const CSS = `
 .avlab-explorer { font: 13px/1.4 var(--jp-ui-font-family, "DejaVu Sans", Arial, sans-serif); padding: 8px;
   color: var(--jp-ui-font-color1, #222); background: var(--jp-layout-color1, #fff); }
 .avlab-explorer label { display: flex; flex-wrap: wrap; align-items: center; gap: 2px 10px; min-height: 30px; }
-.avlab-explorer .name { flex: 0 1 120px; overflow-wrap: anywhere; }
-.avlab-explorer input[type=range] { flex: 1 1 160px; max-width: 340px; min-width: 0; accent-color: #0072B2; }
+.avlab-explorer .name { flex: 0 0 96px; overflow-wrap: anywhere; }
+.avlab-explorer input[type=range] { flex: 1 1 110px; max-width: 340px; min-width: 0; accent-color: #0072B2; }
 .avlab-explorer select { font: inherit; max-width: 100%; padding: 3px; color: inherit;
   background: var(--jp-layout-color2, #eee); border: 1px solid var(--jp-ui-font-color2, #666); }
-.avlab-explorer output { flex: 0 0 64px; font-variant-numeric: tabular-nums; }
+.avlab-explorer output { flex: 0 0 56px; font-variant-numeric: tabular-nums; }
 .avlab-explorer .doing { min-height: 1.4em; font-style: italic; }
 .avlab-explorer .error { border-left: 6px solid #d32f2f; padding: 4px 10px; overflow-wrap: anywhere;
   color: #8e0018; background: #fdeaec; }
