@@ -34,7 +34,7 @@ from avlab.show.style import HEAT_RGB, SPECTROGRAM, kind_style
 
 CAP = 64_000_000  # bytes a player may send to the browser
 PER_SECOND = 200_000  # bytes a notebook may pay for a second of a clip: stems that need more are sent only on demand
-AT_REST = 75_000  # of them: the picture at rest and the names of the traits
+OVERHEAD = 110_000  # of them: the picture at rest, and the program, which each widget holds
 SPEEDS = (0.25, 0.5, 0.75, 1.0)
 ARROWS = 12  # flow is sent as so many cells along the longer side of the picture
 
@@ -232,7 +232,7 @@ def _packed(clip: Clip, place: int, heat: Any, attention: Any, rows: Any, flow: 
         "caption": clip.caption or "",
     }  # fmt: skip
     lines = [] if stems is False else _stems(clip)
-    if stems is None and 4 / 3 * (_size(packed) + _size(lines)) + AT_REST > PER_SECOND * max(2, clip.seconds):
+    if stems is None and 4 / 3 * (_size(packed) + _size(lines)) + OVERHEAD > PER_SECOND * max(2, clip.seconds):
         lines = []
     if stems and not lines:
         raise ValueError(f"clip {place} has no two sources with sounds of their own: leave stems=True out")
