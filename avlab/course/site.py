@@ -36,6 +36,7 @@ CSS = """
 .avlab-site .results .concepts { color: #3d4650; }
 .avlab-site mark { background: #ffe08a; color: inherit; }
 .avlab-lessons { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; max-width: 60em; margin: 16px; }
+body { margin: 0; }
 .avlab-lessons a { color: #005a8d; } .avlab-lessons li { margin-bottom: 12px; } .avlab-lessons p { margin: 0; }
 summary { cursor: pointer; padding: 4px 0; font: 16px/1.5 system-ui, sans-serif; }
 """
@@ -97,9 +98,9 @@ def _index(lessons: list[dict[str, Any]]) -> str:
 <body>
 {_banner([])}<main class="avlab-lessons" id="lesson" tabindex="-1">
 <h1>Lessons</h1>
-<ol>
+<ul>
 {items}
-</ol>
+</ul>
 </main>
 </body>
 </html>
@@ -121,7 +122,7 @@ class _Words(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.parts: list[list[str]] = []
+        self.parts: list[list[str]] = [["", "", ""]]  # what stands before the first heading
         self.within: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -147,16 +148,13 @@ def _sections(book: NotebookNode, titles: Mapping[str, str]) -> list[dict[str, A
     for cell in book.cells:
         if cell.cell_type == "markdown":
             words = _Words()
-            if not found:
-                words.parts.append(["", _title(book), ""])
-            else:
-                words.parts.append(["", "", ""])  # goes on under the last heading
             words.feed(page.markdown(cell.source))
             words.close()
             for anchor, heading, text in words.parts:
-                if anchor or not found:
+                if anchor:
                     found.append({"anchor": anchor, "heading": heading, "text": "", "concepts": [], "code": ""})
-                found[-1]["text"] += " ".join(text.split()) + " "
+                if found:
+                    found[-1]["text"] += " ".join(text.split()) + " "
             taught = cell.metadata.get("avlab", {}).get("concepts", [])
             found[-1]["concepts"] += [titles[concept] for concept in taught if concept in titles]
         elif cell.cell_type == "code" and found and "solution" not in cell.metadata.get("tags", ()):
@@ -166,4 +164,4 @@ def _sections(book: NotebookNode, titles: Mapping[str, str]) -> list[dict[str, A
                 said = output.get("data", {}).get("text/markdown", "")
                 said += output.get("metadata", {}).get("image/png", {}).get("alt", "")
                 found[-1]["text"] += re.sub(r"[*`]", "", said) + " " if said else ""
-    return [section for section in found if section["heading"]]
+    return found

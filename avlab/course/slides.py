@@ -17,6 +17,7 @@ from typing import NamedTuple
 from nbformat import NotebookNode
 
 from avlab.course import page
+from avlab.start import OUTCOME_MIME
 
 SKIPPED = {"parameters", "injected-parameters", "agree", "exercise", "solution", "check"}
 CSS = """
@@ -26,7 +27,8 @@ html { background: #fff; }
 .reveal .slides > section { height: 100%; box-sizing: border-box; flex-direction: column; padding: 0; }
 .reveal h1 { font-size: 54px; } .reveal h2 { font-size: 36px; }
 .reveal h1, .reveal h2 { margin: 0 0 16px; line-height: 1.2; border-bottom: 4px solid #0072B2; padding-bottom: 8px; }
-.reveal .figure { flex: 1 1 0; min-height: 0; overflow: auto; display: flex; flex-direction: column; }
+.reveal .figure { flex: 0 1 auto; min-height: 0; overflow: auto; }
+.reveal .picture { flex: 1 1 0; display: flex; flex-direction: column; }
 .reveal .figure img { max-width: 100%; max-height: 100%; min-height: 0; object-fit: contain; object-position: left; }
 .reveal .figure > div { width: 100%; }
 .reveal .finding { border-left: 6px solid #E07B00; padding-left: 16px; margin-top: 14px; font-size: 24px; }
@@ -59,7 +61,8 @@ def render(executed: NotebookNode, stem: str) -> str:
     sections = []
     for place, slide in enumerate(outline(executed)):
         level = "h2" if place else "h1"
-        figure = f'<div class="figure" tabindex="0" role="group">{slide.figure}</div>' if slide.figure else ""
+        kind = "figure picture" if slide.figure.startswith("<img") else "figure"
+        figure = f'<div class="{kind}" tabindex="0" role="group">{slide.figure}</div>' if slide.figure else ""
         finding = f'<div class="{"finding" if slide.figure else "text"}">{slide.finding}</div>' if slide.finding else ""
         sections.append(f"<section><{level}>{html.escape(slide.title)}</{level}>{figure}{finding}</section>")
     reveal = files("avlab.course") / "reveal"
@@ -130,6 +133,8 @@ def _shown(cell: NotebookNode) -> tuple[list[str], str]:
     figures, words = [], []
     for output in cell.get("outputs", ()):
         data = output.get("data", {})
+        if OUTCOME_MIME in data:  # a test of the lesson, not an idea of it
+            continue
         if page.PLOTLY_MIME in data:
             figures.append(page.plotly_html(data[page.PLOTLY_MIME]))
         elif "image/png" in data:
