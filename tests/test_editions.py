@@ -141,11 +141,23 @@ def test_the_teacher_edition_opens_solutions_and_adds_what_a_teacher_needs():
     assert "> | One & two | 1.2 |" in time
     assert "> | Guess | 0.5 |" in time
     assert "> - Why <i>this</i>?\n> - What if not?" in discussion
-    assert "> - *one*. Look again.\n> - **right:** *`n` <b>or</b> more*. There are `n + 1`." in why
+    assert "> How many?\n>\n> - *one*. Look again.\n> - **right:** *`n` <b>or</b> more*. There are `n + 1`." in why
     assert re.search(r"\*takes away\*\n>\n> ```python\n> a - b\n> ```", answers)
     assert answers.index("Other right answers") < answers.index("sum((a, b))")
     assert editions.teacher(book, HELD) == editions.teacher(book, HELD)
     assert "seconds" not in editions.teacher(book, HELD).cells[1].source
+
+
+def test_the_questions_of_a_quiz_are_explained_each():
+    book = small()
+    book.cells[
+        5
+    ].source = 'quiz("Sums", [("A?", ["x", "y"], "y", {"x": "No.", "y": "Yes."}), ("B?", ["u", "v"], 0, "UV")])'
+    notes = [cell.source for cell in editions.teacher(book, HELD).cells if "each choice" in cell.source]
+    assert [note.splitlines()[2:] for note in notes] == [
+        ["> A?", ">", "> - *x*. No.", "> - **right:** *y*. Yes."],
+        ["> B?", ">", "> - **right:** *u*. U", "> - *v*. V"],
+    ]
 
 
 def test_a_prediction_whose_words_are_computed_is_named():
@@ -164,7 +176,8 @@ def follows_nbgrader(book: nbformat.NotebookNode) -> list[dict]:
     for cell, data in graded:
         assert {name: type(data[name]) for name in NBGRADER} == NBGRADER
         assert data["schema_version"] == 3
-        assert data["cell_type"] == cell.cell_type == "code"  # Markdown must be both graded and a solution
+        assert data["cell_type"] == cell.cell_type
+        assert cell.cell_type == "code" or (data["grade"] and data["solution"])
         assert re.fullmatch(r"[a-zA-Z0-9_\-]+", data["grade_id"])
         assert ("points" in data) == data["grade"]
         assert not (data["locked"] and data["solution"])
@@ -179,11 +192,14 @@ def test_the_nbgrader_assignment_marks_solutions_and_tests_that_raise():
     assert [(d["grade_id"], d["solution"], d["grade"]) for d in data] == [
         ("exercise-1", True, False),
         ("check-1", False, True),
-        ("exercise-2", True, True),  # open: graded by hand
+        ("exercise-2", False, False),
+        ("answer-2", True, True),  # open: graded by hand
     ]
-    first, test, last = (cell for cell in book.cells if "nbgrader" in cell.metadata)
+    first, test, question, answer = (cell for cell in book.cells if "nbgrader" in cell.metadata)
     assert first.source.endswith("### BEGIN SOLUTION\n" + SOLUTION.format("") + "\n### END SOLUTION")
-    assert "SOLUTION" not in last.source
+    assert question.source == STUB.format(2, 2)
+    assert answer.source == "Your answer"
+    nbformat.validate(book)
     assert test.source.count("assert check('add', ") == 2
     names = {"check": lambda *_: False, "add": sum}
     with pytest.raises(AssertionError):

@@ -151,7 +151,7 @@ def teacher(
         waiting = found.get(place, waiting)
         if place == 0:
             cells.append(_note("time", "time", _timing(book, measured)))
-        if "predict" in tags:
+        if cell.cell_type == "code":
             cells += [
                 _note(f"predict-{place}-{n}", "what lies behind each choice", text)
                 for n, text in enumerate(_predictions(place, cell.source))
@@ -189,22 +189,31 @@ def _timing(book: NotebookNode, measured: Sequence[dict[str, Any]]) -> str:
 
 
 def _predictions(place: int, source: str) -> list[str]:
+    """What lies behind the choices of each `predict` and each question of a `quiz` in a cell, as Markdown."""
     texts = []
     for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
-        if getattr(call.func, "id", getattr(call.func, "attr", "")) != "predict":
+        name = getattr(call.func, "id", getattr(call.func, "attr", ""))
+        if name not in ("predict", "quiz"):
             continue
         try:
             words = [_literal(value) for value in call.args]
-            given = dict(zip(("question", "choices"), words, strict=False))
-            given |= {k.arg: _literal(k.value) for k in call.keywords}
-            choices, answer, why = given["choices"], given["answer"], given["why"]
-            answer = answer if isinstance(answer, str) else choices[answer]
-            reasons = {choice: why[choice] if isinstance(why, dict) else why[n] for n, choice in enumerate(choices)}
+            named = {keyword.arg: _literal(keyword.value) for keyword in call.keywords}
+            if name == "quiz":
+                asked = named["questions"] if "questions" in named else words[1]
+            else:
+                given = dict(zip(("question", "choices"), words, strict=False)) | named
+                asked = [[given[part] for part in ("question", "choices", "answer", "why")]]
+            for question, choices, answer, why in asked:
+                right = answer if isinstance(answer, str) else choices[answer]
+                reasons = [why[choice] if isinstance(why, dict) else why[n] for n, choice in enumerate(choices)]
+                lines = [
+                    f"- {'**right:** ' if choice == right else ''}*{choice}*. {reason}"
+                    for choice, reason in zip(choices, reasons, strict=True)
+                ]
+                texts.append("\n".join([question, "", *lines]))
         except (ValueError, KeyError, IndexError, TypeError):
-            message = "predict needs its choices, answer and why in plain words or f-strings, to be shown to teachers"
+            message = f"{name} needs its choices, answer and why in plain words or f-strings, to be shown to teachers"
             raise ValueError(f"cell {place + 1}: {message}") from None
-        lines = [f"- {'**right:** ' if choice == answer else ''}*{choice}*. {reasons[choice]}" for choice in choices]
-        texts.append("\n".join(lines))
     return texts
 
 
@@ -235,7 +244,7 @@ def assignment(book: NotebookNode) -> NotebookNode:
 
     The exercise's cell holds the stub and, between nbgrader's marks, the solution that its release takes out. A check
     is a locked test; since `check` only shows what is wrong where a learner works, here its result is asserted. An
-    open exercise is graded by hand.
+    open exercise is answered in a cell of its own, which is graded by hand.
     """
     found = {exercise.place: exercise for exercise in exercises.find(book)}
     edition = copy.deepcopy(book)
@@ -247,21 +256,24 @@ def assignment(book: NotebookNode) -> NotebookNode:
         waiting = found.get(place, waiting)
         if "solution" in tags:
             continue
-        if place in found:
-            if waiting.solution:
-                cell.source += f"\n\n\n### BEGIN SOLUTION\n{waiting.solution.strip()}\n### END SOLUTION"
-            points = None if waiting.check else 1
-            cell.metadata["nbgrader"] = _grading(f"exercise-{waiting.number}", "code", solution=True, points=points)
+        cells.append(cell)
+        if place in found and waiting.check:
+            cell.source += f"\n\n\n### BEGIN SOLUTION\n{waiting.solution.strip()}\n### END SOLUTION"
+            cell.metadata["nbgrader"] = _grading(f"exercise-{waiting.number}", "code", solution=True)
+        elif place in found:  # nbgrader would empty a cell to answer in: the question stands in one of its own
+            cell.metadata["nbgrader"] = _grading(f"exercise-{waiting.number}", "code", solution=False)
+            data = _grading(f"answer-{waiting.number}", "markdown", solution=True, points=1)
+            name = f"answer-{waiting.number}"
+            cells.append(nbformat.v4.new_markdown_cell("Your answer", id=name, metadata={"nbgrader": data}))
         elif "check" in tags and waiting is not None:
             cell.source = _asserted(cell.source)
             cell.metadata["nbgrader"] = _grading(f"check-{waiting.number}", "code", solution=False, points=1)
             waiting = None  # of several check cells the first is graded
-        cells.append(cell)
     edition.cells = cells
     return edition
 
 
-def _grading(name: str, kind: str, *, solution: bool, points: int | None) -> dict[str, Any]:
+def _grading(name: str, kind: str, *, solution: bool, points: int | None = None) -> dict[str, Any]:
     """nbgrader's metadata of a cell; `points` is None where nothing is graded."""
     data = {"schema_version": NBGRADER_SCHEMA, "grade_id": name, "grade": points is not None, "solution": solution}
     data |= {"locked": not solution, "task": False, "cell_type": kind}
