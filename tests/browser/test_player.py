@@ -17,7 +17,7 @@ from avlab.clip import Clip, Truth
 from avlab.show.player import Player
 
 pytestmark = pytest.mark.browser
-BITS, FPS, RATE = 10, 25.0, 16000
+BITS, FPS, RATE = 10, 12.0, 16000  # as many frames a second as the longest clips of the course have
 
 HOOKS = """
 const { start } = AudioBufferSourceNode.prototype, { connect } = AudioNode.prototype;
@@ -41,9 +41,13 @@ window.frameShown = () => { // from the pixels
   return [...Array(10).keys()].reduce((n, k) => n + (g.getImageData((k % 5 + 0.5) / 5 * c.width,
     (Math.floor(k / 5) + 0.5) / 2 * c.height, 1, 1).data[0] > 127) * 2 ** k, 0);
 };
-window.sample = () => {
-  const { context, when, offset, rate } = window.begun;
-  return [frameShown(), offset + rate * Math.max(0, context.currentTime - (context.outputLatency || 0) - when)];
+let drawn = 0; // when the browser last let pages draw
+const note = () => { drawn = performance.now(); requestAnimationFrame(note); };
+requestAnimationFrame(note);
+window.sample = () => { // frame, clock in s, ms since the browser last let pages draw
+  const { context, when, offset, rate } = window.begun, waited = performance.now() - drawn;
+  const heard = offset + rate * Math.max(0, context.currentTime - (context.outputLatency || 0) - when);
+  return [frameShown(), heard, waited];
 };
 window.pitches = () => { // Hz of what is heard, within 20 dB of the strongest
   const levels = new Float32Array(window.ear.frequencyBinCount);
@@ -102,7 +106,7 @@ def slide(page, selector: str, value: float) -> None:
 
 def apart(samples: list[list[float]]) -> list[float]:
     """Frames between what is shown and what is heard, 0 for the same frame."""
-    return [abs(shown - int(heard * FPS + 1e-6)) for shown, heard in samples]
+    return [abs(shown - int(heard * FPS + 1e-6)) for shown, heard, _ in samples]
 
 
 def hears(page, wait, *hertz: float) -> None:
@@ -130,13 +134,18 @@ def test_the_frame_shown_is_the_frame_heard(opened, record_property, speed, long
         "setTimeout(() => { clearInterval(each); done(all); }, ms); })",
         1000 * long,
     )
-    frames = apart(samples)
-    shift = [heard - (shown + 0.5) / FPS for shown, heard in samples]
+    drawing = [
+        sample for sample in samples if sample[2] < 500 / FPS
+    ]  # else a busy machine holds the whole browser back
+    frames = apart(drawing)
+    shift = [heard - (shown + 0.5) / FPS for shown, heard, _ in drawing]
     said = f"{len(frames)} samples at {speed}x: median {statistics.median(frames):g} frames, most {max(frames):g}; "
-    said += f"the clock is {1000 * statistics.median(shift):.0f} ms (median) after the middle of the frame shown"
+    said += f"the clock is {1000 * statistics.median(shift):.0f} ms (median) after the middle of the frame shown; "
+    said += f"{len(samples) - len(drawing)} samples while the browser drew nothing"
     record_property("clock", said)
     print(said)
     assert samples[-1][1] - samples[0][1] == pytest.approx(long * float(speed), abs=1)  # the sound did go on
+    assert len(drawing) > 0.9 * len(samples), said
     assert max(frames) <= 1, said
     assert statistics.median(frames) == 0, said
 
@@ -156,7 +165,7 @@ def test_after_a_seek_the_frame_shown_is_the_frame_heard(opened, record_property
     record_property("clock", said)
     print(said)
     assert max(frames) <= 1, said
-    assert len({shown for shown, _ in samples}) > 40  # it did seek
+    assert len({shown for shown, *_ in samples}) > 40  # it did seek
 
 
 def test_stems_are_heard_alone_and_left_out(opened, wait):
@@ -225,10 +234,10 @@ def test_attention_there_and_back(opened):
         slide(page, ".seek", moment + 0.5)
         yellow = [page.evaluate(pixel, corner)[0] > 180 for corner in corners]
         assert yellow == [k == moment for k in range(4)]
-    lane = (  # where the row of the place is orange, in the middle of each moment
+    lane = (  # where the row of the place is orange, early in each moment (the cursor stands in its middle)
         "() => { const c = document.querySelector('.sound canvas'), g = c.getContext('2d');"
         "const at = (t) => g.getImageData(64 + t / 4 * (c.width - 64), c.height - 30, 1, 1).data;"
-        "return [0.5, 1.5, 2.5, 3.5].map((t) => at(t)[0] - at(t)[2] > 150); }"
+        "return [0.3, 1.3, 2.3, 3.3].map((t) => at(t)[0] - at(t)[2] > 150); }"
     )
     assert page.evaluate(lane) == [False] * 4
     page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 0.25 * box["height"])  # a place shows who attends to it
