@@ -22,10 +22,10 @@ const CSS = `
 .avlab-atlas button.entry[aria-pressed=true] { border-color: currentColor; font-weight: bold; }
 .avlab-atlas .bar { display: flex; }
 .avlab-atlas .quarter { flex: 1; height: 26px; border: 2px solid transparent; padding: 0; background-origin: border-box !important; }
-.avlab-atlas .quarter[aria-pressed=true] { border-color: currentColor; }
+.avlab-atlas .quarter[aria-pressed=true] { border-color: #fff; box-shadow: 0 0 0 2px #222; z-index: 1; }
 .avlab-atlas .ends { display: flex; justify-content: space-between; }
 .avlab-atlas .selected { margin-top: 6px; padding-top: 6px; border-top: 1px solid #999; }
-.avlab-atlas .share { display: grid; grid-template-columns: 5.5em 1fr 5.5em; gap: 6px; align-items: center; }
+.avlab-atlas .share { display: grid; grid-template-columns: 5em 1fr 7.5em; gap: 6px; align-items: center; }
 .avlab-atlas .share span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .avlab-atlas .share i { height: 9px; display: block; border: 1px solid #999; box-sizing: border-box; }
 .avlab-atlas .tools button, .avlab-atlas .side > button, .avlab-atlas .training button { font: inherit; padding: 4px 10px; cursor: pointer; }
