@@ -30,7 +30,7 @@ html { background: #fff; }
 .reveal .figure { flex: 0 1 auto; min-height: 0; overflow: auto; }
 .reveal .picture { flex: 1 1 0; display: flex; flex-direction: column; }
 .reveal .figure img { max-width: 100%; max-height: 100%; min-height: 0; object-fit: contain; object-position: left; }
-.reveal .figure > div { width: 100%; }
+.reveal .figure > div { box-sizing: border-box; width: 100%; }
 .reveal .finding { border-left: 6px solid #E07B00; padding-left: 16px; margin-top: 14px; font-size: 24px; }
 .reveal p { margin: 0 0 12px; } .reveal ul { margin: 0 0 12px 1.2em; }
 .reveal table { border-collapse: collapse; font-size: 22px; }
