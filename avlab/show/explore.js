@@ -86,11 +86,14 @@ function render({ model, el }) {
     busy = true;
     waiting = false;
     model.send({ places: controls.map((one) => one.place()) });
+    clearTimeout(timer);
+    timer = setTimeout(() => { doing.textContent = "waiting for the running cell …"; }, PATIENCE); // until it is taken
   }
 
   function taken(message) {
     if (message.taken === undefined) return;
     busy = false;
+    told();
     if (waiting) moved();
   }
 
