@@ -108,6 +108,8 @@ function mapOf(layer, n, moment) {
   return all.subarray(from, from + size);
 }
 
+const manyFrames = (layer) => layer?.moments && bytes(layer.data).length > layer.moments * layer.shape[0] * layer.shape[1];
+
 // a place over time: its heat in each frame, or the weight that each moment gives it (in frame n)
 function curveOf(layer, place, n) {
   const size = layer.shape[0] * layer.shape[1], count = layer.moments || bytes(layer.data).length / size;
@@ -422,6 +424,7 @@ function render({ model, el }) {
     if (state !== shown || force) {
       shown = state;
       for (const one of sides) drawStage(one, n, moment);
+      if (place && sides.some((one) => manyFrames(layerOf(one)))) fit(); // who attends to the place in this frame
     }
     for (const one of sides) {
       drawSound(one, time);
@@ -644,6 +647,7 @@ function render({ model, el }) {
     if (compare) side = sides[index];
     if (stale && selection().length) put("selection", []);
     [place, held, ready] = [null, null, true];
+    hold.setAttribute("aria-pressed", "false");
     const wide = compare ? 410 : 432; // px: a picture is 288 high, or so wide
     for (const one of sides) {
       const { clip, stage } = one;
