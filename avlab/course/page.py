@@ -31,6 +31,12 @@ MATH = re.compile(
 BLOCKS = ("html_head_js", "jupyter_widgets", "html_head_js_mathjax", "html_head_js_mermaidjs")  # would fetch libraries
 FOLDED = """{%- block input_group -%}{%- if 'solution' in cell.metadata.get('tags', ()) -%}
 <details><summary>Solution</summary>{{ super() }}</details>{%- else -%}{{ super() }}{%- endif -%}{%- endblock -%}"""
+READABLE = """<style>/* nbconvert's own colours stay below a contrast of 4.5 to 1 */
+.jp-InputPrompt, .jp-OutputPrompt { color: #595959 !important; opacity: 1 !important; }
+.highlight .mf, .highlight .mi { color: #006600; } .highlight .ow, .highlight .o { color: #7a1fc0; }
+.highlight .c1 { color: #2f6666; } .jp-RenderedHTMLCommon a { text-decoration: underline !important; }
+</style>
+"""
 TEMPLATE = "{%- extends 'index.html.j2' -%}" + "".join(f"{{%- block {b} -%}}{{%- endblock -%}}" for b in BLOCKS)
 
 
@@ -82,7 +88,7 @@ def render(book: NotebookNode, title: str, banner: str = "") -> str:
     template = DictLoader({"lesson.html.j2": TEMPLATE + FOLDED + ALT_BLOCK})
     exporter = _Exporter(extra_loaders=[template], template_file="lesson.html.j2", embed_images=True)
     page, _ = exporter.from_notebook_node(book)
-    return page.replace("<main>", f"{banner}<main>", 1)
+    return page.replace("</head>", f"{READABLE}</head>", 1).replace("<main>", f"{banner}<main>", 1)
 
 
 def markdown(source: str) -> str:

@@ -37,6 +37,7 @@ html { background: #fff; }
 .reveal th, .reveal td { padding: 4px 14px; border-bottom: 1px solid #bbb; text-align: left; }
 .reveal a { color: #005a8d; } .reveal .anchor-link { display: none; }
 .reveal code { font-family: ui-monospace, monospace; font-size: 0.9em; }
+.reveal .slide-number { background: #fff; } .reveal .slide-number a { color: #1b1f24; }
 .reveal .progress { color: #0072B2; } .reveal .controls { color: #0072B2; }
 """
 START = """
