@@ -1,4 +1,4 @@
-"""`avlab lab · run · check · calibrate · doctor · world`: the commands of the workbench."""
+"""`avlab lab · run · check · calibrate · doctor · world · course`: the commands of the workbench."""
 
 from __future__ import annotations
 
@@ -185,6 +185,39 @@ def show(kinds: tuple[str, ...], out: Path | None, size: int, seed: int) -> None
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(str(out))
+
+
+@main.group()
+def course() -> None:
+    """The lessons as a course to give."""
+
+
+@course.command()
+@click.argument("notebooks", nargs=-1)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: runs/course in the project.")
+@click.option(
+    "--runs", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="What `avlab run` wrote before. Default: the lessons are run now.",
+)  # fmt: skip
+@click.option("--nbgrader", is_flag=True, help="Write source assignments for nbgrader too.")
+def build(notebooks: tuple[str, ...], out: Path | None, runs: Path | None, nbgrader: bool) -> None:
+    """Make of lessons (01, or a path; all if none is named) editions for students and teachers, slides and a site."""
+    from avlab.course import editions
+    from avlab.course import run as runner
+
+    try:
+        paths = runner.find(notebooks)
+        out = out or runner.project() / "runs" / "course"
+        if runs is None:
+            runs = out / "runs"
+            results = runner.run_all(paths, out=runs)
+            if any(result["status"] != "ok" for result in results.values()):
+                raise ValueError(f"{runner.table(results)}\n\nnothing was built: a lesson failed")
+        written = editions.build(paths, runs, out, nbgrader=nbgrader)
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    size = sum(path.stat().st_size for path in written) / 1e6
+    click.echo(f"{len(written)} files, {size:.1f} MB, in {out}; the site begins at {out / 'site' / 'index.html'}")
 
 
 if __name__ == "__main__":

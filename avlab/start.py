@@ -155,6 +155,8 @@ def start(
     import numpy as np
     import torch
 
+    from avlab.show import progress
+
     if profile not in PROFILES:
         raise ValueError(f"profile {profile!r} is unknown: choose one of {', '.join(PROFILES)}")
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
@@ -169,6 +171,7 @@ def start(
     # a few CUDA operations have no deterministic form: there they warn, for a lesson should go on
     torch.use_deterministic_algorithms(True, warn_only=chosen.type != "cpu")
     _use_style()
+    progress.lesson(name)
     if chosen.type == "cuda":
         where = f"{chosen} ({torch.cuda.get_device_name(chosen)})"
     else:

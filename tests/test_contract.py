@@ -131,6 +131,7 @@ BREAKS = {
     "concept not in the survey": (meta(concepts=["sec1", "sec9"]), "concepts", None),
     "concept not taught": (meta(concepts=["sec1", "sec2"]), "concepts", None),
     "open solution": (edit(11, metadata={"tags": ["solution"]}), "exercise", 11),
+    "discussion": (edit(5, metadata={"avlab": {"discussion": "Why?"}}), "discussion", 5),
     "exercise without check": (edit(12, metadata={}), "exercise", None),
     "two exercises": (lambda book: book.cells.__delitem__(slice(9, 12)), "exercise", None),
     "no prediction": (edit(7, metadata={}), "skeleton", None),

@@ -34,14 +34,24 @@ def make(**changes):
 def test_controls_are_what_was_given_and_labelled() -> None:
     one = make()
     assert one.state == {"height": 5, "slope": 1.0, "shape": "line", "dashed": False}
-    slider = one.controls["slope"]
-    assert (slider.min, slider.max, slider.step, slider.description) == (0.0, 2.0, 0.5, "slope")
-    assert explore(lambda a_b: draw(a_b), a_b=(1, 4)).controls["a_b"].description == "a b"
+    assert one.controls["slope"].values == (0.0, 0.5, 1.0, 1.5, 2.0)
+    assert [(c["name"], c["kind"], c["texts"][-1]) for c in one.panel] == [
+        ("height", "slider", "9"), ("slope", "slider", "2"), ("shape", "list", "curve"), ("dashed", "switch", "True")
+    ]  # fmt: skip
+    assert explore(lambda a_b: draw(a_b), a_b=(1, 4)).panel[0]["name"] == "a b"
 
 
 def test_a_slider_rests_on_one_of_its_steps() -> None:
     assert explore(draw, height=(0, 10, 4)).rest == {"height": 4}
     assert explore(draw, slope=(0.0, 1.0, 0.4)).rest == {"slope": 0.4}
+    assert explore(draw, slope=(-0.5, 0.7)).controls["slope"].values[10:12] == (0.1, 0.16)  # no 0.16000000000000003
+
+
+def test_any_value_of_a_list_is_an_option() -> None:
+    one = explore(lambda taps: draw(sum(taps)), taps=[(1, 2), (4, 4)])
+    one.move(taps=(4, 4))
+    assert one.state == {"taps": (4, 4)}
+    assert "height 8" in one.alt
 
 
 def test_small_multiples_keep_the_picture_and_lose_what_could_not_be_read() -> None:
@@ -64,11 +74,12 @@ def test_start_sets_the_state_at_rest() -> None:
 def test_moving_each_control_changes_the_picture_shown_and_its_words() -> None:
     for name, value in {"height": 8, "slope": 0.0, "shape": "curve", "dashed": True}.items():
         one = make()
-        before = one.image.value
-        one.controls[name].value = value
-        assert one.image.value != before, name
-    one.controls["height"].value = 9
-    assert 'alt="Figure: height 9, level (dB) against time (s)"' in one.image.value
+        before = one.shown
+        one.move(**{name: value})
+        assert one.shown != before, name
+    one.move(height=9)
+    assert one.alt == "Figure: height 9, level (dB) against time (s)"
+    assert one.drawn == one.places
 
 
 def test_grid_holds_extremes_and_corners_once() -> None:
@@ -102,29 +113,20 @@ def test_an_error_is_shown_in_red_and_raised_in_a_run() -> None:
         return draw(size)
 
     one = explore(fails, size=(1, 4))
-    assert one.hint.value == ""
-    one.controls["size"].value = 4
-    assert "ValueError: no &lt;room&gt; left" in one.hint.value
-    assert "alert" in one.hint.value
+    assert one.error == ""
+    one.move(size=4)
+    assert "ValueError: no <room> left (line " in one.error
     with pytest.raises(ValueError, match="no <room> left"):
         one.picture({"size": 4})
     data, _ = one._repr_mimebundle_()
     assert WIDGET in data
-    one.controls["size"].value = 2
-    assert one.hint.value == ""
-
-
-def test_the_hint_says_drawing_while_it_draws() -> None:
-    seen = []
-    one = explore(lambda size: seen.append(one.hint.value) or draw(size) if seen else draw(size), size=(1, 4))
-    seen.append("")
-    one.controls["size"].value = 3
-    assert "drawing" in seen[-1]
+    one.move(size=2)
+    assert one.error == ""
 
 
 def test_draw_must_return_a_figure() -> None:
     one = explore(lambda size: size, size=(1, 4))
-    assert "must return a matplotlib Figure" in one.hint.value
+    assert "must return a matplotlib Figure" in one.error
     with pytest.raises(TypeError, match="must return a matplotlib Figure"):
         one.picture({"size": 1})
 
@@ -161,8 +163,13 @@ def test_live_lists_explorers_in_order_until_they_are_gone() -> None:
         ({"height": []}, "control 'height' must be"),
         ({"height": (1, 2, 3, 4)}, "control 'height' must be"),
         ({"height": (1, 9, 0)}, "control 'height' must be"),
+        ({"height": (0, 10**6)}, "has 1000001 positions; give a step that makes 2 to 10000"),
+        ({"height": (0, 1, 2)}, "has 1 positions"),
         ({"height": (1, 9), "start": {"depth": 3}}, r"start names \['depth'\], which are none of the controls"),
-        ({"height": (1, 9), "start": {"height": 12}}, r"start height=12 lies outside of its control \(1, 9\)"),
+        (
+            {"height": (1, 9), "start": {"height": 12}},
+            "height=12 is none of the values of its control: 1 to 9 in steps of 1",
+        ),
         ({"width": (1, 2)}, r"controls without a parameter: \['width'\]"),
         ({}, "at least one control"),
     ],
@@ -175,3 +182,20 @@ def test_bad_controls_are_named(controls: dict, message: str) -> None:
 def test_a_parameter_without_control_is_named() -> None:
     with pytest.raises(ValueError, match=r"parameters without a control: \['b'\]"):
         explore(lambda a, b: draw(a), a=(1, 2))
+
+
+def test_only_places_that_exist_are_taken_from_the_browser() -> None:
+    one, sent = make(), []
+    one.send = lambda content, **_: sent.append(content)
+    for places in ([99, 0, 0, 0], [-1, 0, 0, 0], [0, 0, 0], [0, 0, 0, True], [0.5, 0, 0, 0], "0000", None, {}):
+        one._handle_custom_msg({"places": places}, [])
+    one._handle_custom_msg("places", [])
+    assert one.state == one.rest
+    assert sent == [{"taken": True}] * 9  # else the browser would wait for ever
+
+
+def test_move_names_what_it_does_not_know() -> None:
+    with pytest.raises(ValueError, match=r"move names \['depth'\]"):
+        make().move(depth=1)
+    with pytest.raises(ValueError, match=r"shape='zigzag' is none of the values of its control: \['line', 'curve'\]"):
+        make().move(shape="zigzag")

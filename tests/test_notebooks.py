@@ -29,11 +29,9 @@ def test_contract(path):
 @pytest.mark.notebook
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs_in_the_quick_profile(path, tmp_path):
-    # AVLAB_RUNS keeps pages and results for whoever wants to look at them afterwards
-    out = Path(os.environ.get("AVLAB_RUNS", tmp_path))
-    results = run.run_all([path], out=out / path.stem, progress=False)
-    assert results[path.stem]["status"] == "ok", "\n" + run.table(results)
+def test_runs_in_the_quick_profile(path, run_lesson):
+    result, _ = run_lesson(path)
+    assert result["status"] == "ok", "\n" + run.table({path.stem: result})
 
 
 def takes_clips(path: Path) -> bool:

@@ -67,8 +67,10 @@ def test_every_direct_import_is_a_declared_dependency():
         "sklearn": "scikit-learn",
         "IPython": "jupyterlab",
         "zmq": "pyzmq",
+        "umap": "umap-learn",
     }
     given = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    given |= {canonicalize_name(Requirement(line).name) for line in PROJECT["optional-dependencies"]["umap"]}
     # these come with a declared package by that package's own contract
     given |= {"avlab", "traitlets", "jupyter-core", "jupyter-client", "pyzmq", "nbclient", "jinja2", "scipy"}
     for path in sorted((ROOT / "avlab").rglob("*.py")):

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import wave
+import zlib
 
 import ipywidgets
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 from avlab.clip import Clip, Truth
 from avlab.show.player import Player, pitch, sprite, wav_bytes
 from avlab.show.style import HEAT
+from avlab.world import World
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -72,15 +74,108 @@ def test_heat_and_truth_are_sent_as_they_are() -> None:
     back = np.frombuffer(ours["data"], np.uint8).reshape(7, 3, 5) / 255
     np.testing.assert_allclose(back, heat, atol=0.5 / 255 + 1e-6)
     assert len(still["data"]) == 7 * 15  # one map serves every frame
-    bits = np.unpackbits(np.frombuffer(player.clips[0]["truth"], np.uint8), count=7 * 22 * 30).reshape(7, 22, 30)
+    packed = np.frombuffer(zlib.decompress(player.clips[0]["truth"]), np.uint8)
+    bits = np.unpackbits(packed, count=7 * 22 * 30).reshape(7, 22, 30)
     np.testing.assert_array_equal(bits.astype(bool), clip.truth.masks[0])  # only what sounds
 
 
+def in_a_notebook(player: Player) -> int:
+    """Bytes of the widget's state and of its picture at rest, as a saved notebook holds them."""
+    data, metadata = player._repr_mimebundle_()
+    return len(json.dumps([ipywidgets.Widget.get_manager_state(widgets=[player]), data, metadata]))
+
+
 def test_a_world_clip_is_small_in_a_notebook() -> None:
-    player = Player(world_sized(), heat=np.zeros((16, 8, 8)))
-    data, _ = player._repr_mimebundle_()
-    state = ipywidgets.Widget.get_manager_state(widgets=[player])
-    assert len(json.dumps(state)) + len(json.dumps(data)) <= 400_000
+    assert in_a_notebook(Player(world_sized(), heat=np.zeros((16, 8, 8)))) <= 400_000
+    for level in ("L2", "L3"):  # stems are left out where they do not fit
+        world = World(level)
+        assert max(in_a_notebook(Player(world.clip(i))) for i in range(3)) <= 400_000
+
+
+def test_a_long_clip_takes_two_megabytes_at_most() -> None:
+    clip = World("L3", seconds=10, size=112, fps=12).clip(1)
+    assert clip.frames.shape == (120, 112, 112, 3)
+    player = Player(clip, heat=np.zeros((120, 14, 14)))
+    assert [stem["name"] for stem in player.clips[0]["stems"]] == ["bottle", "pour", "rest"]
+    assert in_a_notebook(player) <= 2_000_000
+
+
+def decoded(stem: dict) -> np.ndarray:
+    """A stem as int32 (C, L), byte by byte: differences modulo 2^16, low bytes before high ones."""
+    low, high = np.frombuffer(zlib.decompress(stem["data"]), np.uint8).reshape(2, stem["channels"], -1).astype(int)
+    return (np.cumsum(low + 256 * high, axis=1) + 2**15) % 2**16 - 2**15
+
+
+def test_stems_add_up_to_the_mix_without_loss() -> None:
+    clip = World("L3").clip(2)
+    player = Player(clip, stems=True)
+    stems = player.clips[0]["stems"]
+    assert player.clips[0]["wav"] is None  # nothing is sent twice
+    assert [stem["name"] for stem in stems] == ["fiddle", "flute", "rest"]
+    np.testing.assert_array_equal(sum(map(decoded, stems)), clip.waveform * 32768)
+    np.testing.assert_array_equal(decoded(stems[0]), clip.truth.stems[0] * 32768)
+    assert Player(clip, stems=False).clips[0]["stems"] == []
+
+
+def test_stems_without_a_rest_have_none_and_silent_ones_are_left_out() -> None:
+    clip = make_clip(channels=1)
+    loud = np.random.default_rng(3).integers(-9000, 9000, (3, 1, 5001)) / 32768
+    clip.truth.stems = np.stack([loud[0], np.zeros((1, 5001)), loud[2]]).astype(np.float32)
+    clip.truth.masks, clip.truth.sounding = None, None
+    clip.waveform = clip.truth.stems.sum(0)
+    stems = Player(clip, stems=True).clips[0]["stems"]
+    assert [stem["name"] for stem in stems] == ["source 1", "source 3"]
+    assert decoded(stems[1]).min() < -8000  # a fall by more than half the scale wraps, and wraps back
+
+
+def test_attention_is_sent_moment_by_moment_and_shown_at_rest() -> None:
+    weights = np.random.default_rng(2).random((5, 7, 2, 3)) / 6
+    clip = make_clip()
+    player = Player(clip, attention={"head 1": weights, "head 2": weights[:, 0]})
+    one, two = player.clips[0]["layers"]
+    assert (one["moments"], one["shape"], two["moments"], player.layer) == (5, [2, 3], 5, "head 1")
+    back = np.frombuffer(one["data"], np.uint8).reshape(weights.shape)
+    np.testing.assert_allclose(back / 255, weights / weights.max(), atol=0.5 / 255 + 1e-6)
+    own = [weights[min(4, int((n + 0.5) * 5 / 7)), n] / weights.max() for n in range(7)]
+    assert player.picture() == Player(clip, heat=np.stack(own)).picture()
+
+
+def test_rows_of_heads_and_of_sources() -> None:
+    player = Player(make_clip(), rows={"head": [0, 0.5, 1]})
+    names = [(row["name"], row["known"], len(row["data"])) for row in player.clips[0]["rows"]]
+    assert names == [("source 1", True, 7), ("source 2", True, 7), ("head", False, 3)]
+    assert list(player.clips[0]["rows"][2]["data"]) == [0, 128, 255]
+    assert "a row each for source 1, source 2, head" in player.picture()[1]
+    player.truth = False
+    assert "a row each for head" in player.picture()[1]
+
+
+def test_flow_is_a_coarse_grid_with_its_largest_step() -> None:
+    clip = make_clip(n=3, h=24, w=48)
+    flow = np.zeros((3, 24, 48, 2))
+    flow[1, :4, :8] = (3, -4)  # two cells of 12 x 6
+    sent = Player(clip, flow=flow).clips[0]["flow"]
+    assert (sent["shape"], sent["known"]) == ([6, 12], False)
+    assert sent["most"] == pytest.approx(5)
+    grid = np.frombuffer(sent["data"], np.int8).reshape(3, 6, 12, 2) / 127 * sent["most"]
+    np.testing.assert_allclose(grid[1, 0, :2], [(3, -4), (3, -4)], atol=0.03)
+    assert not grid[[0, 2]].any()
+    assert not grid[1, 1:].any()
+    clip.truth.flow = flow.astype(np.float32)
+    assert Player(clip).clips[0]["flow"] == sent | {"known": True}
+    assert Player(make_clip()).clips[0]["flow"] is None
+
+
+def test_what_can_be_set_from_python_is_checked() -> None:
+    player = Player(make_clip())
+    player.selection = [0.1, 0.4]
+    player.speed = 0.25
+    for wrong in ([0.4, 0.1], [0.1, 0.7], [0.1]):
+        with pytest.raises(traitlets.TraitError, match=r"within 0\.5 s"):
+            player.selection = wrong
+    with pytest.raises(traitlets.TraitError, match="speed 2 is not one of"):
+        player.speed = 2
+    assert (player.selection, player.speed) == ([0.1, 0.4], 0.25)
 
 
 def test_bytes_travel_as_buffers_and_not_as_text() -> None:
@@ -162,6 +257,22 @@ def test_the_same_clip_gives_the_same_player() -> None:
             lambda: Player(make_clip(), heat={"cca": np.full((7, 2, 2), 7.0)}),
             r"heat of clip 0 'cca' must lie in \[0, 1\]",
         ),
+        (
+            lambda: Player(make_clip(), attention=np.zeros((4, 6, 2, 2))),
+            r"attention of clip 0 'attention' must be \(T, h, w\) or \(T, 7",
+        ),
+        (lambda: Player(make_clip(), attention={"a": np.full((4, 2, 2), -1.0)}), "'a' must be finite and at least 0"),
+        (
+            lambda: Player(make_clip(), heat={"a": np.eye(2)}, attention={"a": np.ones((4, 2, 2))}),
+            "need names of their own",
+        ),
+        (lambda: Player(make_clip(), heat={"none": np.eye(2)}), "other than 'none'"),
+        (lambda: Player(make_clip(), rows={"head": [0, 2]}), r"row 'head' of clip 0 must be \(T,\) in \[0, 1\]"),
+        (lambda: Player([make_clip()] * 2, rows={"head": [0, 1]}), "rows needs a list with one entry a clip"),
+        (lambda: Player(make_clip(), flow=np.zeros((6, 22, 30, 2))), "flow of clip 0 must be finite and"),
+        (lambda: Player(make_clip(), stems=True), "no two sources"),
+        (lambda: Player(make_clip(), compare=True), "two clips of one length"),
+        (lambda: Player([make_clip(), make_clip(8)], compare=True), "7 frames at 14 fps and 8 frames at 16 fps"),
     ],
 )
 def test_what_cannot_be_played_is_named(call, message: str) -> None:

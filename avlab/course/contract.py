@@ -170,6 +170,9 @@ def _exercises(path: Path, book: NotebookNode) -> Iterator[Finding]:
         kinds += "".join(tag[0] for tag in ("exercise", "solution", "check") if tag in _tags(cell))
         if "solution" in _tags(cell) and not cell.metadata.get("jupyter", {}).get("source_hidden"):
             yield place, "exercise", "a solution is collapsed: set the cell metadata jupyter.source_hidden"
+        points = cell.metadata.get("avlab", {}).get("discussion", [])
+        if not isinstance(points, list) or not all(isinstance(point, str) and point.strip() for point in points):
+            yield place, "discussion", "avlab.discussion must be a list of sentences: the teacher edition shows them"
     groups = re.fullmatch(r"((?:e+s+c+)*)(e*)", kinds)  # the last one may be open: without a solution
     count = len(re.findall("e+", kinds))
     if groups is None:

@@ -29,6 +29,14 @@ MATH = re.compile(
     r"\$\$(?P<block>.+?)\$\$|(?P<environment>\\begin\{(\w+\*?)\}.+?\\end\{\3\})|\$(?P<inline>[^$]+?)\$", re.DOTALL
 )
 BLOCKS = ("html_head_js", "jupyter_widgets", "html_head_js_mathjax", "html_head_js_mermaidjs")  # would fetch libraries
+FOLDED = """{%- block input_group -%}{%- if 'solution' in cell.metadata.get('tags', ()) -%}
+<details><summary>Solution</summary>{{ super() }}</details>{%- else -%}{{ super() }}{%- endif -%}{%- endblock -%}"""
+READABLE = """<style>/* nbconvert's own colours stay below a contrast of 4.5 to 1 */
+.jp-InputPrompt, .jp-OutputPrompt { color: #595959 !important; opacity: 1 !important; }
+.highlight .mf, .highlight .mi { color: #006600; } .highlight .ow, .highlight .o { color: #7a1fc0; }
+.highlight .c1 { color: #2f6666; } .jp-RenderedHTMLCommon a { text-decoration: underline !important; }
+</style>
+"""
 TEMPLATE = "{%- extends 'index.html.j2' -%}" + "".join(f"{{%- block {b} -%}}{{%- endblock -%}}" for b in BLOCKS)
 
 
@@ -58,31 +66,53 @@ def make(executed: NotebookNode, stem: str, out: Path | None) -> tuple[Path | No
     strip(book)
     if out is not None:
         write(out / f"{stem}.ipynb", nbformat.writes(book))
-    has_plotly = False
-    for cell in book.cells:
-        for output in cell.get("outputs", ()):
-            figure = output.get("data", {}).get(PLOTLY_MIME)
-            if figure is not None:
-                has_plotly = True
-                figure = {"data": figure["data"], "layout": figure.get("layout", {})}
-                shown = plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, validate=False)
-                output.data["text/html"] = shown
-    book.metadata["title"] = stem
-    template = DictLoader({"lesson.html.j2": TEMPLATE + ALT_BLOCK})
-    exporter = _Exporter(extra_loaders=[template], template_file="lesson.html.j2", embed_images=True)
-    page, _ = exporter.from_notebook_node(book)
+    page = render(book, stem)
     size = len(page.encode()) / 1e3
     if out is None:
         return None, size
-    if has_plotly:
-        page = page.replace("</head>", f"<script>{get_plotlyjs()}</script>\n</head>", 1)
-    write(out / f"{stem}.html", page)
+    write(out / f"{stem}.html", with_plotly(page))
     return out / f"{stem}.html", size
+
+
+def render(book: NotebookNode, title: str, banner: str = "") -> str:
+    """The page of an executed and stripped notebook, without plotly's library; `banner` is HTML above the lesson.
+
+    Raises `ValueError` naming an equation that is none.
+    """
+    book = copy.deepcopy(book)
+    for cell in book.cells:
+        for output in cell.get("outputs", ()):
+            if PLOTLY_MIME in output.get("data", {}):
+                output.data["text/html"] = plotly_html(output.data[PLOTLY_MIME])
+    book.metadata["title"] = title
+    template = DictLoader({"lesson.html.j2": TEMPLATE + FOLDED + ALT_BLOCK})
+    exporter = _Exporter(extra_loaders=[template], template_file="lesson.html.j2", embed_images=True)
+    page, _ = exporter.from_notebook_node(book)
+    return page.replace("</head>", f"{READABLE}</head>", 1).replace("<main>", f"{banner}<main>", 1)
+
+
+def markdown(source: str) -> str:
+    """Markdown as HTML, its equations as MathML. Raises `ValueError` naming an equation that is none."""
+    return _Exporter().markdown2html({}, source)
+
+
+def plotly_html(figure: dict[str, Any]) -> str:
+    """An output of plotly's MIME type as HTML that needs plotly's library on the page (see `with_plotly`)."""
+    figure = {"data": figure["data"], "layout": figure.get("layout", {})}
+    return plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, validate=False)
+
+
+def with_plotly(page: str) -> str:
+    """The page, with plotly's library in its head where it has a figure of plotly's."""
+    if 'class="plotly-graph-div"' not in page:
+        return page
+    return page.replace("</head>", f"<script>{get_plotlyjs()}</script>\n</head>", 1)
 
 
 def strip(book: NotebookNode) -> None:
     """Take out what means nothing without a kernel: widgets and their state, and all but the last of progress bars."""
     book.metadata.pop("widgets", None)
+    book.metadata.pop("papermill", None)  # holds the whole lesson once more, as its input
     for cell in book.cells:
         kept: list[NotebookNode] = []
         for output in cell.get("outputs", ()):

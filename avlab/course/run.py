@@ -43,7 +43,8 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 from traitlets import Type
 
-from avlab.course import offline, outcomes, page
+from avlab.course import exercises, offline, outcomes, page
+from avlab.course.exercises import EXERCISES_CELL, EXERCISES_MIME
 from avlab.course.sweep import SWEEP_CELL, SWEEP_MIME
 from avlab.course.watch import Watch
 
@@ -161,12 +162,19 @@ def _run(
     if clips not in (None, "world", "samples") and not Path(clips).exists():
         failures.append(_failure("clips", f"--clips {clips}: no such folder or file"))
     failures += _check_parameters(lesson, parameters)
+    try:
+        known = exercises.find(lesson)
+        held = exercises.answers(path, known)
+    except (ValueError, SyntaxError) as error:
+        failures.append(_failure("exercise", str(error)))
     if failures:
         return
+    tried = [{"exercise": part._asdict(), **held[part.number]} for part in known if part.number in held]
     watch = Watch(lesson, budget, result["profile"])
     with tempfile.TemporaryDirectory(prefix="avlab-") as name:
         folder = Path(name)
-        failures += _execute(lesson, path, parameters, watch, _environment(folder, threads), folder, progress)
+        environment = _environment(folder, threads, tried)
+        failures += _execute(lesson, path, parameters, watch, environment, folder, progress)
         if (folder / NETWORK_LOG).exists():
             reached = ", ".join(dict.fromkeys((folder / NETWORK_LOG).read_text(encoding="utf-8").splitlines()))
             failures.append(_failure("network", f"tried to reach {reached[:500]}: a lesson must not use the network"))
@@ -178,8 +186,8 @@ def _run(
     failures += [_failure(kind, text, cell, watch.places) for kind, text, cell in watch.over_budget()]
     failures += _scan_cells(watch, executed) + _scan_widgets(executed)
     if not any(failure["kind"] in ("cell", "killed", "kernel") for failure in failures):
-        failures += _scan_sweep(executed)
-    executed.cells = [cell for cell in executed.cells if cell.source != SWEEP_CELL]
+        failures += _scan_sweep(executed) + _scan_exercises(executed)
+    executed.cells = [cell for cell in executed.cells if cell.source not in (SWEEP_CELL, EXERCISES_CELL)]
     try:  # without papermill's cell, so that cells are counted as in the lesson
         mine = [cell for cell in executed.cells if cell.get("id") in watch.places]
         result |= outcomes.collect(nbformat.v4.new_notebook(cells=mine))
@@ -275,7 +283,7 @@ def _execute(
     progress: bool,
 ) -> list[Failure]:
     book = copy.deepcopy(lesson)
-    book.cells.append(nbformat.v4.new_code_cell(SWEEP_CELL))
+    book.cells += [nbformat.v4.new_code_cell(source) for source in (SWEEP_CELL, EXERCISES_CELL)]
     papermill_engines.register("avlab", _LessonEngine)
     log = folder / "kernel.log"
     try:
@@ -320,14 +328,16 @@ def _each(calls: Sequence[dict[str, Any]], jobs: int) -> Iterator[dict[str, Any]
             raise
 
 
-def _environment(folder: Path, threads: int | None) -> dict[str, str]:
+def _environment(folder: Path, threads: int | None, tried: list[dict[str, Any]]) -> dict[str, str]:
     """Variables of the kernel: no network, no personal IPython profile, threads pinned when several run at once."""
+    (folder / "exercises.json").write_text(json.dumps(tried), encoding="utf-8")
     guard = folder / "guard"
     guard.mkdir()
     shutil.copyfile(offline.__file__, guard / "sitecustomize.py")
     env = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # figures go inline
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(guard), env.get("PYTHONPATH", "")]))
     env |= {"AVLAB_NETWORK_LOG": str(folder / NETWORK_LOG), "IPYTHONDIR": str(folder / "ipython")}
+    env[exercises.FILE_VARIABLE] = str(folder / "exercises.json")
     env["AVLAB_RUN"] = "1"  # a check of an exercise that is not passed raises: the solutions must pass
     if threads is not None:
         env |= dict.fromkeys(("AVLAB_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
@@ -383,11 +393,25 @@ def _scan_widgets(executed: NotebookNode) -> list[Failure]:
 
 
 def _scan_sweep(executed: NotebookNode) -> list[Failure]:
-    for output in executed.cells[-1].get("outputs", ()):
-        if SWEEP_MIME in output.get("data", {}):
-            problems = output["data"][SWEEP_MIME]["problems"]
-            return [_failure("sweep", f"{p['name']} at {p['state']}: {p['message']}") for p in problems]
-    return [_failure("sweep", "the sweep of the widgets left no report")]
+    report = _report(executed, SWEEP_MIME)
+    if report is None:
+        return [_failure("sweep", "the sweep of the widgets left no report")]
+    return [_failure("sweep", f"{p['name']} at {p['state']}: {p['message']}") for p in report["problems"]]
+
+
+def _scan_exercises(executed: NotebookNode) -> list[Failure]:
+    report = _report(executed, EXERCISES_MIME)
+    if report is None:
+        return [_failure("exercise", "the trial of the exercises' answers left no report")]
+    return [_failure("exercise", f"exercise {p['number']}, {p['answer']}: {p['message']}") for p in report["problems"]]
+
+
+def _report(executed: NotebookNode, mime: str) -> dict[str, Any] | None:
+    """What one of the runner's own cells, the last ones, displayed."""
+    for output in (output for cell in executed.cells[-2:] for output in cell.get("outputs", ())):
+        if mime in output.get("data", {}):
+            return output["data"][mime]
+    return None
 
 
 def _judge(result: dict[str, Any], path: Path) -> list[Failure]:

@@ -21,6 +21,7 @@ SWEEP_MIME = "application/vnd.avlab.sweep+json"
 SWEEP_CELL = "import avlab.course.sweep\n\navlab.course.sweep.main()"
 SWEEP_SECONDS = 120  # for all widgets of one notebook
 SECONDS_A_DRAW = 2.0  # above it a slider no longer feels as if it moved the picture
+TRIES = 3  # draws of a state before it counts as slow
 MOST_STATES = 81  # of one widget: four controls at three settings each
 
 
@@ -31,7 +32,6 @@ def main() -> None:
     interactives = [widget for widget in widgets if isinstance(widget, ipywidgets.interactive)]
     explorers = _explorers()
     driven = {id(control) for widget in interactives for control in widget.kwargs_widgets}
-    driven |= {id(control) for explorer in explorers for control in explorer.controls.values()}
     controls = [w for w in widgets if isinstance(w, ipywidgets.ValueWidget) and id(w) not in driven]
     swept, problems = [], []
     for sweep, found in (
@@ -56,22 +56,27 @@ def _explorers() -> list[Any]:
 def sweep_explorer(explorer: Any) -> tuple[str, int, list[dict[str, str]]]:
     """Draw an explorer at every state of its grid: no exception, no slow draw, and each control changes the picture.
 
+    A draw over the limit is drawn again, since a busy machine is not the lesson's fault: the quickest of three counts,
+    in seconds by the clock, for a draw that sleeps or reads makes the learner wait too. The state at rest is drawn
+    once more at the end: a picture that changes by itself would hide a control that does nothing.
     Returns its name, the number of states, and problems with `state` and `message`.
     """
     problems, pictures = [], []
     states = explorer.grid()
+    tries = TRIES
     for state in states:
-        began = time.perf_counter(), time.process_time()
         try:
-            picture = explorer.picture(state)
+            picture, seconds = _timed(explorer, state, tries)
         except Exception as error:
             problems.append({"state": _text(state), "message": f"raises {type(error).__name__}: {error}"})
             continue
-        # the lesser of wall and processor time: a busy machine is not the lesson's fault
-        seconds = min(time.perf_counter() - began[0], time.process_time() - began[1])
-        if seconds > SECONDS_A_DRAW and pictures:  # the first draw pays for imports and fonts
+        if seconds > SECONDS_A_DRAW:
             problems.append({"state": _text(state), "message": f"takes {seconds:.1f} s, over {SECONDS_A_DRAW:g} s"})
+            tries = 2  # it fails in any case: no three draws of every slow state
         pictures.append((state, picture))
+    if pictures and pictures[0][0] == states[0] and explorer.picture(states[0]) != pictures[0][1]:
+        problems.append({"state": _text(states[0]), "message": "the same state gives another picture each time: draw "
+                         "must depend on nothing but its controls"})  # fmt: skip
     for control in states[0] if states else ():
         # only pairs of states that differ in this control alone can tell what it does
         groups: dict[str, dict[str, bytes]] = {}
@@ -82,6 +87,18 @@ def sweep_explorer(explorer: Any) -> tuple[str, int, list[dict[str, str]]]:
         if compared and all(len(set(group)) == 1 for group in compared):
             problems.append({"state": control, "message": f"moving {control!r} never changes the picture"})
     return explorer.name, len(states), problems
+
+
+def _timed(explorer: Any, state: dict[str, Any], tries: int) -> tuple[bytes, float]:
+    """The picture of a state and the seconds of the quickest of `tries` draws; one within the limit is enough."""
+    quickest = float("inf")
+    for _ in range(tries):
+        began = time.perf_counter()
+        picture = explorer.picture(state)
+        quickest = min(quickest, time.perf_counter() - began)
+        if quickest <= SECONDS_A_DRAW:
+            break
+    return picture, quickest
 
 
 def sweep_interactive(widget: ipywidgets.interactive) -> tuple[str, int, list[dict[str, str]]]:

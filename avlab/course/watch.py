@@ -10,9 +10,14 @@ from typing import Any
 import psutil
 from nbformat import NotebookNode
 
+from avlab.course.exercises import EXERCISES_CELL, EXERCISES_SECONDS
 from avlab.course.sweep import SWEEP_CELL, SWEEP_SECONDS
 
 FULL_PROFILE_TIMES = 20
+OWN_LIMITS = {  # of the runner's own cells: what they do, and in how many seconds
+    SWEEP_CELL: ("the sweep of its widgets", SWEEP_SECONDS),
+    EXERCISES_CELL: ("the trial of its exercises", EXERCISES_SECONDS),
+}
 MOST_OUTPUT_MB = 30  # of all cells: the runner has to hold it
 
 
@@ -57,13 +62,13 @@ class Watch:
     def cell_starts(self, cell: NotebookNode) -> None:
         """Begin to time a cell."""
         self.current, self._began = cell, time.perf_counter()
-        if cell.source == SWEEP_CELL:  # has a limit of its own
-            self._deadline = time.monotonic() + SWEEP_SECONDS
+        if cell.source in OWN_LIMITS:
+            self._deadline = time.monotonic() + OWN_LIMITS[cell.source][1]
 
     def cell_ends(self, cell: NotebookNode) -> None:
         """Keep a code cell's time, and the memory after it."""
         seconds = time.perf_counter() - self._began
-        if cell.cell_type == "code" and cell.id in self.places:  # not papermill's cell, nor the sweep's
+        if cell.cell_type == "code" and cell.id in self.places:  # not papermill's cell, nor the runner's own
             first = cell.source.strip().partition("\n")[0][:80]
             row = {"cell": self.places[cell.id], "source": first, "seconds": round(seconds, 2)}
             self.cells.append(row | {"rss_mb": round(self._sample() / 1e6, 1)})
@@ -118,10 +123,8 @@ class Watch:
         while not self._stop.wait(0.1):
             used = self._sample() / 1e6
             if time.monotonic() > self._deadline:
-                sweeping = self.current is not None and self.current.source == SWEEP_CELL
-                limit, what = (
-                    (SWEEP_SECONDS, "the sweep of its widgets") if sweeping else (2 * self.limit, "the notebook")
-                )
+                source = self.current.source if self.current is not None else ""
+                what, limit = OWN_LIMITS.get(source, ("the notebook", 2 * self.limit))
                 return self.end(f"killed after {limit:g} s, for {what} was still running")
             if self.quick and used > 3 * self.budget["rss_mb"]:
                 budget = self.budget["rss_mb"]

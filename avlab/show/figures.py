@@ -24,6 +24,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import ArrayLike
 from PIL import Image
+from scipy.spatial.distance import cdist
 
 from avlab.audio import log_mel
 from avlab.clip import Clip
@@ -158,19 +159,28 @@ def _spectrogram(axes: Axes, clip: Clip) -> list[tuple[float, str]]:
 
 @in_style()
 def draw_clip(
-    clip: Clip, *, heat: ArrayLike | None = None, truth: bool = True, title: str | None = None, frames: int = 8
+    clip: Clip,
+    *,
+    heat: ArrayLike | None = None,
+    truth: bool = True,
+    rows: Mapping[str, np.ndarray] | None = None,
+    title: str | None = None,
+    frames: int = 8,
 ) -> Figure:
-    """A clip on one time axis: a strip of frames (with heat and truth), its waveform, its spectrogram.
+    """A clip on one time axis: a strip of frames (with heat and truth), its waveform, its spectrogram, `rows` below.
 
-    `heat` (N, h, w) in [0, 1]; `truth` False leaves out the true outline, which a quiz must not show. Raises
-    `ValueError` for a map of another shape or range.
+    `heat` (N, h, w) in [0, 1]; `rows` a name to (T,) in [0, 1] over the clip's time (which source sounds, what a head
+    attends to); `truth` False leaves out the true outline, which a quiz must not show. Raises `ValueError` for a map of
+    another shape or range.
     """
+    rows = rows or {}
     n, h, w = clip.frames.shape[:3]
     count = min(frames, n)
     slot = clip.seconds / count
     strip = 8.2 / count * h / w  # inches: a slot keeps the frame's shape
-    figure = Figure(figsize=(9, strip + 3.4))
-    sight, wave, mel = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [strip, 0.8, 1.6]})
+    figure = Figure(figsize=(9, strip + 3.4 + 0.3 * len(rows)))
+    ratios = {"height_ratios": [strip, 0.8, 1.6] + [0.2] * len(rows)}
+    sight, wave, mel, *lanes = figure.subplots(3 + len(rows), 1, sharex=True, gridspec_kw=ratios)
     for k, moment in enumerate(_moments(clip, count, heat, truth)):
         _picture(sight, *moment, extent=(k * slot, (k + 1) * slot, 0.0, 1.0))
         sight.axvline(k * slot, color="white", linewidth=1.5)
@@ -187,14 +197,20 @@ def draw_clip(
     wave.set_ylabel("amplitude", color=SOUND)
     ticks = _spectrogram(mel, clip)[::2]
     mel.set_yticks([place for place, _ in ticks], [name for _, name in ticks])
-    mel.set_xlabel("time (s)")
+    for axes, (name, values) in zip(lanes, rows.items(), strict=True):
+        axes.stairs(values, np.linspace(0, clip.seconds, len(values) + 1), fill=True, color=SOUND)
+        axes.set(yticks=[], ylim=(0, 1))
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
+        axes.spines[["top", "left", "right"]].set_visible(False)
+    [mel, *lanes][-1].set_xlabel("time (s)")
     _title(sight, title or f"{_name(clip)}: what is seen and what is heard, on one time axis")
     said = ", with a heatmap over them" * (heat is not None)
     said += ", the true source outlined" * (truth and truth_of(clip) is not None)
+    below = f"; a row each for {', '.join(rows)}" * bool(rows)
     return _told(
         figure,
         f"{_name(clip)}, {clip.seconds:.3g} s: {count} of its {n} frames{said}; below them its waveform (peak "
-        f"{peak:.2f} of full scale) and its spectrogram up to {clip.sample_rate / 2000:g} kHz",
+        f"{peak:.2f} of full scale) and its spectrogram up to {clip.sample_rate / 2000:g} kHz{below}",
     )
 
 
@@ -334,35 +350,41 @@ def draw_embedding(
     """Both halves of each pair as points (B, 2), joined by a grey line; colour and marker by kind.
 
     The ring around a point tells the modality: orange sound, blue sight. `labels` are positions in `kinds`, -1 unknown.
+    More than 500 pairs are smaller and without their lines, which would hide everything.
     """
     a, v = np.asarray(audio, dtype=float), np.asarray(visual, dtype=float)
     if a.shape != v.shape or a.ndim != 2 or a.shape[1] != 2 or len(labels) != len(a):
         raise ValueError(f"audio and visual must both be (B, 2) with B labels, got {a.shape}, {v.shape}, {len(labels)}")
     figure = Figure(figsize=(7.2, 5))
     axes = figure.subplots()
-    axes.plot(np.c_[a[:, 0], v[:, 0]].T, np.c_[a[:, 1], v[:, 1]].T, color=PAIR, linewidth=0.7, zorder=1)
+    many = len(a) > 500
+    small = max(0.05, 500 / len(a)) if many else 1  # the share of a marker's area that there is room for
     circle = {"facecolors": "none", "linewidths": 1.8, "s": 110}
+    tiny = circle | {"linewidths": 0.6, "s": 110 * small} if many else circle
     for k in sorted({int(label) for label in labels}):
         mine = np.asarray(labels) == k
         look = kind_style(k) if k >= 0 else {"color": "#BBBBBB", "marker": "o"}
         for points, ring in ((a, SOUND), (v, SIGHT)):
-            axes.scatter(*points[mine].T, **look, s=34, linewidths=0, zorder=3)
-            axes.scatter(*points[mine].T, edgecolors=ring, zorder=2, **circle)
+            axes.scatter(*points[mine].T, **look, s=34 * small, linewidths=0, zorder=3)
+            axes.scatter(*points[mine].T, edgecolors=ring, zorder=2, **tiny)
         axes.scatter([], [], **look, s=44, label=kinds[k] if k >= 0 else "unknown")
     for name, ring in (("sound", SOUND), ("sight", SIGHT)):
         axes.scatter([], [], edgecolors=ring, label=f"ring: {name}", **circle)
-    axes.plot([], [], color=PAIR, linewidth=0.9, label="a pair")
+    if not many:
+        axes.plot(np.c_[a[:, 0], v[:, 0]].T, np.c_[a[:, 1], v[:, 1]].T, color=PAIR, linewidth=0.7, zorder=1)
+        axes.plot([], [], color=PAIR, linewidth=0.9, label="a pair")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set(xticks=[], yticks=[], xlabel="first axis (no unit)", ylabel="second axis (no unit)", aspect="equal")
     axes.set_adjustable("datalim")
-    distance = np.linalg.norm(a[:, None] - v[None], axis=-1)  # (B audio, B visual)
-    first = float((distance.argmin(1) == np.arange(len(a))).mean())
+    nearest = np.concatenate([cdist(a[i : i + 500], v).argmin(1) for i in range(0, len(a), 500)])  # B x B is too much
+    first = float((nearest == np.arange(len(a))).mean())
+    some = np.linspace(0, len(a) - 1, min(len(a), 1000)).astype(int)
     _title(axes, title or f"{first:.0%} of the sounds lie nearest their own picture (in these two axes)")
     return _told(
         figure,
         f"{len(a)} pairs of sound and sight as points in a plane, kinds {', '.join(kinds)}; {first:.0%} of the sounds "
-        f"lie nearest their own picture; the median pair is {np.median(distance.diagonal()):.2g} apart, the median "
-        f"stranger {np.median(distance):.2g}",
+        f"lie nearest their own picture; the median pair is {np.median(np.linalg.norm(a - v, axis=1)):.2g} apart, the "
+        f"median stranger {np.median(cdist(a[some], v[some])):.2g}",
     )
 
 

@@ -33,7 +33,7 @@ def serve(home: Path) -> Iterator[tuple[str, str]]:
         port = free.getsockname()[1]
     token = secrets.token_hex(16)
     own = {name: str(home / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR",
-                                               "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR")}  # fmt: skip
+                                               "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR", "AVLAB_HOME")}  # fmt: skip
     own["JUPYTERLAB_SETTINGS_DIR"] = str(home / "settings")
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--allow-root",
