@@ -5,7 +5,7 @@ history and the settings. It is written beside its place and moved there, so tha
 whole one. A resumed run ends with the same numbers as an uninterrupted one, since everything else is a function of the
 step: the batch, the learning rate, and the random state (seeded anew at each step).
 
-Left out here: several devices, gradient accumulation, evaluation (call it on the trained model).
+Left out here: several devices, gradient accumulation, evaluation (call it on the trained model, or from `watch`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ def train(
     every: int = 50,
     resume: bool = True,
     progress: bool = True,
+    watch: Callable[[int], None] | None = None,
+    moments: Collection[int] = (),
     seed: int = 0,
 ) -> History:
     """Train `model` in place for `steps` steps, or until `budget_seconds` are over, and leave it in eval mode.
@@ -76,8 +78,11 @@ def train(
     goes on from it (unless `resume` is False). The budget counts the seconds of this call only; a run that it stopped
     can be continued. The caller's random state is left as it was.
 
+    `watch(done)` is called when `done` steps are done, for each of the `moments` (0: before the first step; those
+    before a resumed step are not repeated), with the model in eval mode and without gradients.
+
     Raises `FloatingPointError` at the first loss or gradient that is not finite, `ValueError` for a checkpoint of
-    another model or other settings, and for settings out of range.
+    another model or other settings, for settings out of range, and for moments that the training does not reach.
 
     >>> model = nn.Linear(3, 1)
     >>> x = torch.randn(32, 3, generator=torch.Generator().manual_seed(0))
@@ -89,6 +94,8 @@ def train(
     """
     if steps < 1 or every < 1 or not lr > 0:
         raise ValueError(f"steps and every must be at least 1 and lr above 0, got {steps}, {every} and {lr}")
+    if moments and (watch is None or not 0 <= min(moments) <= max(moments) <= steps):
+        raise ValueError(f"moments lie from 0 to {steps} and need a watch, got {sorted(moments)} and {watch}")
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and path.suffix != ".safetensors":
         raise ValueError(f"the checkpoint must be a .safetensors file, got {path.name}")
@@ -114,6 +121,11 @@ def train(
             if budget_seconds is not None and time.monotonic() - started > budget_seconds:
                 history.stopped = "budget"
                 break
+            if step in moments:
+                model.eval()
+                with torch.no_grad():
+                    watch(step)
+                model.train()
             torch.manual_seed(seed * 1_000_003 + step)
             for group in optimiser.param_groups:
                 group["lr"] = one_cycle(step, steps=steps, lr=lr)
@@ -135,6 +147,9 @@ def train(
     if path is not None and history.stopped == "budget":
         _save(path, model, optimiser, settings, history.records)
     model.eval()
+    if steps in moments and history.stopped == "steps":
+        with torch.no_grad():
+            watch(steps)
     return history
 
 

@@ -136,22 +136,14 @@ def test_an_error_in_a_result_is_raised(attended) -> None:
         _ = 1 / 0
 
 
-def test_reveal_does_not_spoil_a_prediction_that_is_still_open(attended) -> None:
+def test_the_explanation_tells_without_a_choice_and_keeps_one() -> None:
     card = make()
-    assert WHY[1] not in card.reveal().data
-    assert cards.LOCK in card.reveal().data
-    card.choose(0)
-    assert WHY[1] in card.reveal().data
-
-
-def test_reveal_tells_without_a_browser_and_keeps_a_choice() -> None:
-    card = make()
-    page = card.reveal().data
+    page = card.explanation()
     assert "(b) pushed to a &lt;right&gt; angle" in page
     assert WHY[1] in page
     chosen = make()
     chosen.choose(2)
-    assert WHY[2] in chosen.reveal().data
+    assert WHY[2] in chosen.explanation()
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,31 @@ def test_same_seed_same_numbers_and_the_callers_random_state_is_left_alone():
     assert list(frame["step"]) == [0, 1, 2, 3, 4]
 
 
+def test_a_watch_sees_the_moments_and_changes_nothing(tmp_path):
+    plain, watched, seen = line(), line(), []
+
+    def watch(done):
+        torch.rand(3)  # its own luck is not the training's
+        assert not watched.training
+        assert not torch.is_grad_enabled()
+        seen.append((done, watched.weight.clone()))
+
+    same = run(plain, steps=6).records
+    records = run(watched, steps=6, watch=watch, moments=[0, 4, 6]).records
+    assert [done for done, _ in seen] == [0, 4, 6]
+    assert torch.equal(seen[0][1], line().weight)
+    assert torch.equal(seen[-1][1], plain.weight)
+    assert [one["loss"] for one in records] == [one["loss"] for one in same]
+    assert torch.is_grad_enabled()
+
+    short = line()
+    run(short, steps=6, budget_seconds=0, watch=seen.append, moments=[6])
+    assert len(seen) == 3, "a training that was stopped never reached its end"
+    for wrong in ({"moments": [7], "watch": watch}, {"moments": [-1], "watch": watch}, {"moments": [1]}):
+        with pytest.raises(ValueError, match="moments lie from 0 to 6 and need a watch"):
+            run(line(), steps=6, **wrong)
+
+
 def test_stops_on_the_budget_and_goes_on_from_there(tmp_path):
     path = tmp_path / "deep" / "line.safetensors"
 

@@ -59,7 +59,7 @@ class _Question:
 
     def page(self) -> str:
         rows = "".join(f"<li>{html.escape(choice)}</li>" for choice in self.choices)
-        return f'{html.escape(self.text)}<ol type="a">{rows}</ol>'
+        return f'{html.escape(self.text)}<ol style="list-style-type: lower-alpha">{rows}</ol>'
 
     def plain(self) -> str:
         return "\n".join([self.text, *(f"{self.letter(i)} {choice}" for i, choice in enumerate(self.choices))])
@@ -133,14 +133,6 @@ class Card(_Asks):
         return "".join(
             f'<div role="status" style="{BOX.format(colours[kind])}">{html.escape(text)}</div>' for kind, text in said
         )
-
-    def reveal(self) -> HTML:
-        """The explanation as static HTML, for the cell after the result.
-
-        Before a learner has chosen it says to do so; in a run, which has no learner, it is the answer.
-        """
-        waits = progress.attended() and self.chosen is None
-        return HTML(f"<p><i>{LOCK}</i></p>" if waits else self.explanation())
 
     @contextmanager
     def result(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from test_pages import clip
@@ -9,13 +10,14 @@ from test_pages import clip
 from avlab.show import gallery
 from avlab.show.atlas import Atlas
 from avlab.show.player import Player
+from avlab.world import World
 
 pytestmark = pytest.mark.browser
 
 
-def serious(page) -> list[str]:
+def serious(page, within: str | None = None) -> list[str]:
     """What axe-core calls serious or critical: rule, what it asks for, and the first place."""
-    found = Axe().run(page).response["violations"]
+    found = Axe().run(page, context=within).response["violations"]
     return [
         f"{rule['id']}: {rule['help']}: {rule['nodes'][0]['html'][:200]} ({len(rule['nodes'])} places)"
         for rule in found
@@ -25,6 +27,18 @@ def serious(page) -> list[str]:
 
 def write_player(folder):
     return Player([clip("tone"), clip("other", hertz=880)]).to_html(folder / "player.html")
+
+
+def write_full_player(folder):
+    """All that a player can have: heat, attention, a row of its own, flow, onsets, stems."""
+    scene = World("L3", kinds=["bird", "drum"], seconds=1.0).clip(4)
+    attention = np.random.default_rng(0).random((4, 3, 3))
+    player = Player(scene, heat=np.eye(4), attention=attention, rows={"level": [0, 1, 0.5]}, stems=True)
+    return player.to_html(folder / "full.html")
+
+
+def write_two_players(folder):
+    return Player([clip("tone"), clip("other", hertz=880)], compare=True).to_html(folder / "compare.html")
 
 
 def write_atlas(folder):
@@ -38,12 +52,24 @@ def write_gallery(folder):
 
 
 @pytest.mark.parametrize("width", [1100, 360])
-@pytest.mark.parametrize("written", [write_player, write_atlas, write_gallery])
+@pytest.mark.parametrize("written", [write_player, write_full_player, write_two_players, write_atlas, write_gallery])
 def test_no_serious_violation(written, width, tmp_path, watch):
     watched = watch()
     watched.page.set_viewport_size({"width": width, "height": 900})
     watched.page.goto(written(tmp_path).as_uri())
     watched.page.wait_for_selector("[data-ready]")
+    assert serious(watched.page) == []
+
+
+@pytest.mark.notebook
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("width", [1100, 360])
+@pytest.mark.parametrize("name", ["index", "00_start_here", "01_correlation"])
+def test_the_site_has_no_serious_violation(name, width, course, watch):
+    watched = watch(reduced_motion="reduce")
+    watched.page.set_viewport_size({"width": width, "height": 900})
+    watched.page.goto((course / "site" / f"{name}.html").as_uri())
+    watched.page.wait_for_selector("input[type=search]")
     assert serious(watched.page) == []
 
 

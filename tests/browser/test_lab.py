@@ -11,6 +11,7 @@ from typing import Any
 import nbformat
 import pytest
 from lessons import NOTEBOOKS, bring, run_all, serve
+from test_axe import serious
 
 pytestmark = [pytest.mark.browser, pytest.mark.notebook]
 LESSONS = sorted(path.name for path in NOTEBOOKS.glob("0[01]_*.ipynb"))
@@ -127,6 +128,19 @@ def assert_quick(page: Any, cells: int) -> None:
     assert found >= 2, "the explorers of lesson 01 were not found"
 
 
+def assert_accessible(page: Any, cells: int, shots: str | None) -> None:
+    """No widget has a serious violation, in both of JupyterLab's themes."""
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):
+        page.evaluate("(theme) => jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
+        page.wait_for_selector(f"body[data-jp-theme-light='{str(theme.endswith('Light')).lower()}']", state="attached")
+        page.wait_for_timeout(500)
+        for widget in (".avlab-player", ".avlab-explorer", ".avlab-card", ".avlab-atlas"):
+            assert bring(page, widget, cells)
+            if shots:
+                page.screenshot(path=f"{shots}/{theme[-5:].strip()}{widget}.png")
+            assert serious(page, within=widget) == [], theme
+
+
 @pytest.mark.timeout(RUN_SECONDS + 120)
 @pytest.mark.parametrize("name", ["scratch.ipynb", *LESSONS])
 def test_lesson_in_jupyterlab(name: str, lab: tuple[str, str], watch: Any, wait: Any) -> None:
@@ -185,6 +199,7 @@ def test_lesson_in_jupyterlab(name: str, lab: tuple[str, str], watch: Any, wait:
         page.wait_for_selector(".avlab-atlas[data-point='0']")
         if shots:
             page.screenshot(path=f"{shots}/{name}-end.png")
+        assert_accessible(page, len(cells), shots)
     assert watched.errors == []
     assert watched.outside() == []
 
@@ -194,6 +209,8 @@ def test_what_a_learner_does(home: Path, lab: tuple[str, str], watch: Any, wait:
     """Run all, then answer, by mouse and by keyboard, and move an explorer that is slow at one place, broken at one."""
     watched = watch()
     page = watched.page
+    progress = home / "AVLAB_HOME" / "progress.json"
+    progress.unlink(missing_ok=True)  # what the lessons left that were run before
     cells = run_all(page, *lab, "learner.ipynb", 120)
     assert [o for cell in cells for o in cell["outputs"] if o["output_type"] == "error"] == []
     shots = os.environ.get("AVLAB_SHOTS")
@@ -264,7 +281,7 @@ def test_what_a_learner_does(home: Path, lab: tuple[str, str], watch: Any, wait:
     assert drawn() == 0
     wait(page, lambda: drawn() == 1 and not doing.inner_text(), "the draw after the cell")
 
-    kept = json.loads((home / "AVLAB_HOME" / "progress.json").read_text())["entries"]
+    kept = json.loads(progress.read_text())["entries"]
     assert [(one["lesson"], one["kind"], one["right"]) for one in kept] == [
         ("01_correlation", kind, right)
         for kind, right in (("opened", False), ("check", False), ("card", False), ("quiz", True))

@@ -58,6 +58,22 @@ def best_shift(level, moves):
     peaks = {s: correlation_map(level, torch.roll(moves, s, dims=1)).max().item() for s in range(-3, 4)}
     return max(peaks, key=peaks.get)
 """,
+            "a range that ends before its last shift": """\
+def best_shift(level, moves):
+    peaks = {s: correlation_map(torch.roll(level, s, dims=1), moves).max().item() for s in range(-3, 3)}
+    return max(peaks, key=peaks.get)
+""",
+            "the mean over all places instead of the best": """\
+def best_shift(level, moves):
+    peaks = {s: correlation_map(torch.roll(level, s, dims=1), moves).mean().item() for s in range(-3, 4)}
+    return max(peaks, key=peaks.get)
+""",
+            "the motion of the whole picture": """\
+def best_shift(level, moves):
+    whole = moves.mean((2, 3), keepdim=True)
+    peaks = {s: correlation_map(torch.roll(level, s, dims=1), whole).max().item() for s in range(-3, 4)}
+    return max(peaks, key=peaks.get)
+""",
             "gives the correlation instead of the shift": """\
 def best_shift(level, moves):
     return max(correlation_map(torch.roll(level, s, dims=1), moves).max().item() for s in range(-3, 4))
