@@ -131,6 +131,8 @@ BREAKS = {
     "concept not in the survey": (meta(concepts=["sec1", "sec9"]), "concepts", None),
     "concept not taught": (meta(concepts=["sec1", "sec2"]), "concepts", None),
     "open solution": (edit(11, metadata={"tags": ["solution"]}), "exercise", 11),
+    "open prediction": (edit(7, source="card = predict('Why?', ['a', 'b'])"), "predict", 7),
+    "open quiz": (add("quiz('Ask yourself.', [])"), "predict", 10),
     "discussion": (edit(5, metadata={"avlab": {"discussion": "Why?"}}), "discussion", 5),
     "exercise without check": (edit(12, metadata={}), "exercise", None),
     "two exercises": (lambda book: book.cells.__delitem__(slice(9, 12)), "exercise", None),

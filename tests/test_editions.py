@@ -246,6 +246,7 @@ def test_the_site_finds_words_names_and_concepts_but_no_solutions():
     assert 'href="07_adding.html"' in made["08_more.html"]
     assert "07_adding.ipynb" not in made["08_more.html"]
     assert re.search(r"<details><summary>Solution</summary>.*total", made["07_adding.html"], re.DOTALL)
+    assert made["07_adding.html"].count("<details><summary>Code</summary>") == 1  # the prediction's, which tells
     assert 'rel="prev" href="07_adding.html"' in made["08_more.html"]
     assert "rel=" not in made["index.html"]
 

@@ -168,8 +168,12 @@ def _exercises(path: Path, book: NotebookNode) -> Iterator[Finding]:
     kinds = ""
     for place, cell in enumerate(book.cells, 1):
         kinds += "".join(tag[0] for tag in ("exercise", "solution", "check") if tag in _tags(cell))
-        if "solution" in _tags(cell) and not cell.metadata.get("jupyter", {}).get("source_hidden"):
+        hidden = cell.metadata.get("jupyter", {}).get("source_hidden")
+        if "solution" in _tags(cell) and not hidden:
             yield place, "exercise", "a solution is collapsed: set the cell metadata jupyter.source_hidden"
+        asks = cell.cell_type == "code" and re.search(r"^(\w+ = )?(predict|quiz)\(", cell.source, re.MULTILINE)
+        if asks and not ("predict" in _tags(cell) and hidden):
+            yield place, "predict", "its code tells the answer: set the tag predict and jupyter.source_hidden"
         points = cell.metadata.get("avlab", {}).get("discussion", [])
         if not isinstance(points, list) or not all(isinstance(point, str) and point.strip() for point in points):
             yield place, "discussion", "avlab.discussion must be a list of sentences: the teacher edition shows them"

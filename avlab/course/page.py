@@ -29,8 +29,9 @@ MATH = re.compile(
     r"\$\$(?P<block>.+?)\$\$|(?P<environment>\\begin\{(\w+\*?)\}.+?\\end\{\3\})|\$(?P<inline>[^$]+?)\$", re.DOTALL
 )
 BLOCKS = ("html_head_js", "jupyter_widgets", "html_head_js_mathjax", "html_head_js_mermaidjs")  # would fetch libraries
-FOLDED = """{%- block input_group -%}{%- if 'solution' in cell.metadata.get('tags', ()) -%}
-<details><summary>Solution</summary>{{ super() }}</details>{%- else -%}{{ super() }}{%- endif -%}{%- endblock -%}"""
+FOLDED = """{%- block input_group -%}{%- if cell.metadata.get('jupyter', {}).get('source_hidden') -%}
+<details><summary>{{ 'Solution' if 'solution' in cell.metadata.get('tags', ()) else 'Code' }}</summary>{{ super() }}
+</details>{%- else -%}{{ super() }}{%- endif -%}{%- endblock -%}"""
 READABLE = """<style>/* nbconvert's own colours stay below a contrast of 4.5 to 1 */
 .jp-InputPrompt, .jp-OutputPrompt { color: #595959 !important; opacity: 1 !important; }
 .highlight .mf, .highlight .mi { color: #006600; } .highlight .ow, .highlight .o { color: #7a1fc0; }

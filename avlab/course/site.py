@@ -157,7 +157,7 @@ def _sections(book: NotebookNode, titles: Mapping[str, str]) -> list[dict[str, A
                     found[-1]["text"] += " ".join(text.split()) + " "
             taught = cell.metadata.get("avlab", {}).get("concepts", [])
             found[-1]["concepts"] += [titles[concept] for concept in taught if concept in titles]
-        elif cell.cell_type == "code" and found and "solution" not in cell.metadata.get("tags", ()):
+        elif cell.cell_type == "code" and found and not cell.metadata.get("jupyter", {}).get("source_hidden"):
             names = re.findall(r"[A-Za-z_]\w{3,}", cell.source)
             found[-1]["code"] = " ".join(dict.fromkeys([*found[-1]["code"].split(), *names]))
             for output in cell.get("outputs", ()):

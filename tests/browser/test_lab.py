@@ -187,6 +187,16 @@ def test_lesson_in_jupyterlab(name: str, lab: tuple[str, str], watch: Any, wait:
     for _ in range(3):
         page.keyboard.press("ArrowRight")
     wait(page, lambda: explorer.get_attribute("data-drawn") != still, "the explorer's picture to change", 30)
+    if name.startswith("00_"):  # what its first card holds back: players, words and outcomes
+        assert bring(page, ".avlab-card", len(cells))
+        held = ".avlab-held .avlab-player[data-ready]"
+        assert page.locator(held).count() == 0
+        page.locator(".avlab-card button").first.click()
+        page.wait_for_selector(".avlab-held >> text=leave every sample of the sound as it was")
+        page.wait_for_selector(held)
+        assert page.locator(".avlab-held >> text=A colour is not heard").is_visible()
+        if shots:
+            page.screenshot(path=f"{shots}/{name}-held.png", full_page=True)
     if name.startswith("01_"):
         assert_quick(page, len(cells))
 
