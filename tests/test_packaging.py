@@ -90,6 +90,12 @@ def test_the_table_of_modules_is_what_is_on_disk():
     assert told == found - {"avlab.__init__", "avlab.__pycache__"}
 
 
+def test_the_pictures_of_what_a_learner_touches_are_there_and_small():
+    pictures = [ROOT / "docs" / f"{name}.png" for name in ("lesson", "atlas", "explorer", "card", "site")]
+    assert [path.name for path in pictures if f"docs/{path.name})" not in README] == []
+    assert sum(path.stat().st_size for path in pictures) < 300_000
+
+
 @pytest.mark.parametrize("page", ["README.md", "notebooks/README.md"])
 def test_the_table_of_lessons_is_what_is_on_disk(page):
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -12,17 +12,18 @@ from typing import Any
 
 import chromium
 from lessons import bring, run_all, serve
-from PIL import Image
+from PIL import Image, ImageChops
 
 PLACE = Path(__file__).parents[2] / "docs"
-WIDTH, HEIGHT = 1100, 640  # pixels of the window
+WIDTH, HEIGHT, TALL = 1100, 680, 1200  # pixels of the window
 LIMITS = {"lesson": 90_000, "atlas": 60_000, "explorer": 45_000, "card": 30_000, "site": 60_000}  # bytes
-PLAYER = '.avlab-player[data-ready]:not([data-layers="0"])'
+PLAYER = ".avlab-player[data-ready]:has(option:text-is('learned'))"
 
 
 def small(image: bytes, limit: int) -> bytes:
-    """A screenshot as a PNG below the limit, with as many colours as that allows."""
+    """A screenshot without its white margins as a PNG below the limit, with as many colours as that allows."""
     exact = Image.open(io.BytesIO(image)).convert("RGB")
+    exact = exact.crop(ImageChops.invert(exact).getbbox())
     for colours in (256, 128, 64, 32):
         buffer = io.BytesIO()
         exact.quantize(colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
@@ -35,6 +36,7 @@ def small(image: bytes, limit: int) -> bytes:
 
 def lesson(page: Any, cells: int) -> bytes:
     """Lesson 01 in JupyterLab: its player with a learned heatmap, after a second of playing."""
+    page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
     player = _bring(page, PLAYER, cells)
     player.locator(".opacity").evaluate("(o) => { o.value = 0.9; o.dispatchEvent(new Event('input')); }")
     player.locator(".play").click()
@@ -43,7 +45,9 @@ def lesson(page: Any, cells: int) -> bytes:
     player.evaluate("(p) => p.scrollIntoView({ block: 'end' })")
     page.mouse.move(WIDTH - 5, HEIGHT // 2)
     page.wait_for_timeout(1000)
-    return page.screenshot()
+    shot = page.screenshot()
+    page.set_viewport_size({"width": WIDTH, "height": TALL})
+    return shot
 
 
 def atlas(page: Any, cells: int) -> bytes:
@@ -56,10 +60,10 @@ def atlas(page: Any, cells: int) -> bytes:
 
 
 def explorer(page: Any, cells: int) -> bytes:
-    """The first explorer of lesson 01, moved."""
+    """The first explorer of lesson 01, moved to its left end."""
     found = _bring(page, ".avlab-explorer[data-drawn]", cells)
     before = found.get_attribute("data-drawn")
-    found.locator("input[type=range]").first.press("ArrowRight")
+    found.locator("input[type=range]").first.press("Home")
     page.wait_for_function("([e, old]) => e.dataset.drawn !== old", arg=[found.element_handle(), before])
     return found.screenshot()
 
@@ -80,7 +84,8 @@ def site(page: Any) -> bytes:
         command = [sys.executable, "-m", "avlab.cli", "course", "build", "--out", home]
         subprocess.run(command, check=True, cwd=PLACE.parent)
         page.goto((Path(home) / "site" / "index.html").as_uri())
-        page.locator("input[type=search]").fill("heat")
+        page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+        page.locator("input[type=search]").fill("heatmap")
         page.wait_for_timeout(500)
         return page.screenshot()
 
@@ -100,7 +105,7 @@ def main(names: list[str]) -> None:
     of_lesson: dict[str, Callable] = {"lesson": lesson, "atlas": atlas, "explorer": explorer, "card": card}
     with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.FLAGS)
-        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page = browser.new_page(viewport={"width": WIDTH, "height": TALL})
         if wanted := [name for name in names if name in of_lesson]:
             with serve(Path(home)) as (address, token):
                 cells = run_all(page, address, token, "01_correlation.ipynb", 600)
