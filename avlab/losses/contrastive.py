@@ -3,8 +3,7 @@
 Survey section 3.2 iv and equation 16, references 4, 6, 41, 90; after van den Oord et al. 2018. Left out here: memory
 banks, bags of positives (MIL-NCE), class-aware negatives.
 
-Conventions: `audio` and `visual` are (B, D), paired by index: row `i` of both comes from one clip, every other row is a
-negative. Losses are in nats and lower is better; `log B` is what guessing costs.
+Conventions as in `avlab.losses.similarity`: every other row of the batch is a negative, `log B` is what guessing costs.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from avlab.losses.similarity import at_least_float32, check_pairs, cosines, full_precision
 
 
 class InfoNCE(NamedTuple):
@@ -52,12 +53,8 @@ def info_nce(
     >>> round(info_nce(torch.ones(3, 2), torch.ones(3, 2)).loss.item(), 4), round(math.log(3), 4)
     (1.0986, 1.0986)
     """
-    if audio.ndim != 2 or audio.shape != visual.shape:
-        raise ValueError(f"audio and visual must both be (B, D), got {tuple(audio.shape)} and {tuple(visual.shape)}")
-    with torch.autocast(audio.device.type, enabled=False):  # 8 bits of mantissa are too few for cosines over tau
-        # eps 1e-6: a zero vector gets a large gradient out of its place, not one of 1e12
-        a, v = (F.normalize(_at_least_float32(x), dim=1, eps=1e-6) for x in (audio, visual))
-        return info_nce_from_scores(a @ v.T, temperature, symmetric=symmetric)
+    check_pairs(audio, visual)
+    return info_nce_from_scores(cosines(audio, visual), temperature, symmetric=symmetric)
 
 
 def info_nce_from_scores(
@@ -75,8 +72,8 @@ def info_nce_from_scores(
         raise ValueError(f"scores must be (B, B), a sound a row, a picture a column, got {tuple(scores.shape)}")
     if not temperature > 0:
         raise ValueError(f"the temperature must be above 0, got {float(temperature):g}; 0.05 to 0.2 is usual")
-    with torch.autocast(scores.device.type, enabled=False):
-        logits = _at_least_float32(scores) / temperature  # (B, B)
+    with full_precision(scores):
+        logits = at_least_float32(scores) / temperature  # (B, B)
         partner = torch.arange(len(logits), device=logits.device)
         audio_to_visual = F.cross_entropy(logits, partner)
         visual_to_audio = F.cross_entropy(logits.T, partner)
@@ -118,7 +115,3 @@ class InfoNCELoss(nn.Module):
     def from_scores(self, scores: torch.Tensor) -> InfoNCE:
         """`info_nce_from_scores` of scores (B, B) at the present temperature."""
         return info_nce_from_scores(scores, self.temperature, symmetric=self.symmetric)
-
-
-def _at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    return x if x.dtype == torch.float64 else x.float()

@@ -145,6 +145,17 @@ class World:
             return self._changed(scene, stream, settings, i - 1, factor, value, 0)
         return self._render(scene, stream, f"clip {i}")
 
+    def causes(self, i: int) -> list[dict[str, Any]]:
+        """What clip `i` is made of, without drawing or sounding it: one dict of factors a thing, with its `kind`.
+
+        The first thing is the one that sounds; all of them as in `truth.factors`, but without what follows from them.
+        """
+        scene, stream, settings = self._made(i)
+        if self.split == "counterfactual" and i % 2:
+            factor, value = another(scene, self.kinds, stream("another"))
+            scene = changed(scene, factor, value, o=0, stream=stream, **settings)
+        return [{"kind": thing.kind, **thing.factors} for thing in scene.things]
+
     def counterfactual(self, i: int, factor: str, value: Any, *, object: int = 0) -> Clip:
         """Clip `i` with one factor of one object (or of the whole clip) set to `value`, and all else as it was.
 
