@@ -35,6 +35,7 @@ FOLDED = """{%- block input_group -%}{%- if cell.metadata.get('jupyter', {}).get
 READABLE = """<style>/* nbconvert's own colours stay below a contrast of 4.5 to 1 */
 .jp-InputPrompt, .jp-OutputPrompt { color: #595959 !important; opacity: 1 !important; }
 .highlight .mf, .highlight .mi { color: #006600; } .highlight .ow, .highlight .o { color: #7a1fc0; }
+.equation { display: block; overflow-x: auto; }
 .highlight .c1 { color: #2f6666; } .jp-RenderedHTMLCommon a { text-decoration: underline !important; }
 </style>
 """
@@ -53,7 +54,10 @@ def _mathml(match: re.Match[str]) -> str:
     block, environment, inline = match["block"], match["environment"], match["inline"]
     tex = html.unescape(next(part for part in (block, environment, inline) if part is not None))
     try:
-        return latex2mathml.converter.convert(tex, display="inline" if inline is not None else "block")
+        if inline is not None:
+            return latex2mathml.converter.convert(tex, display="inline")
+        equation = latex2mathml.converter.convert(tex, display="block")
+        return f'<span class="equation" tabindex="0">{equation}</span>'  # scrolls by keyboard where it is too wide
     except Exception as error:  # it has no common class for what it cannot read
         raise ValueError(f"no equation, {type(error).__name__}: {tex[:200]!r}") from None
 
