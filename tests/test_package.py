@@ -35,6 +35,8 @@ RANKS = [
     {"models", "losses", "metrics"},
     {"train"},
     {"baselines"},
+    {"study"},
+    {"studies"},
     {"show", "survey"},
     {"start"},
     {"course"},

@@ -1,7 +1,7 @@
-"""Plain features of paired clips: a vector for each sound and each picture, on which small projectors learn in seconds.
+"""A vector of plain features for each sound and each picture, on which small projectors learn in seconds.
 
-What they are made of is a matter of averages: the spectrum of a sound and how loud it is when; the colours of a
-picture, how much it moves when, and where. What causes them, the world knows.
+What they hold: the spectrum of a sound and when it is loud; the colours of a picture, when it moves, and where. What
+caused them, the world knows.
 """
 
 from __future__ import annotations
@@ -44,16 +44,25 @@ class Features:
         return Features(self.audio[rows], self.visual[rows], self.label[rows], self.kinds, causes)
 
 
-def plain_features(pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sounds (M, F + N): mean spectrum and level per frame; pictures (M, 3 + N + 64): colours, motion when and where.
+def paired_features(pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sounds (M, F + N): mean spectrum, level in time. Pictures (M, 3 + N + 64): colours, motion in time, and where.
 
-    The level is in dB over 40; motion is given 30 times, so that all are of the order of one.
+    Level and motion in time have mean 0 and standard deviation 1 within each clip: it is their shape that both senses
+    share. Motion is taken beyond that of the median place, so that a lamp that flickers over the whole picture does not
+    count, and in time from the four places of 64 that move most.
     """
-    spectrum = pairs.spectrogram.float().mean(2)
+    level = _shape(pairs.loudness, 0.5)
     colour = pairs.residual[:, :3].float().mean((2, 3)) / 64
-    where = pool_grid(pairs.motion, 8).mean(1).flatten(1)
-    when = pairs.motion.mean((2, 3))
-    return torch.cat([spectrum, pairs.loudness / 40], 1), torch.cat([colour, 30 * when, 30 * where], 1)
+    own = pool_grid(pairs.motion, 8).flatten(2)  # (M, N, 64)
+    own = own - own.median(2, keepdim=True).values
+    when = _shape(own.topk(4, dim=2).values.mean(2), 1e-4)
+    audio = torch.cat([pairs.spectrogram.float().mean(2), level], 1)
+    return audio, torch.cat([colour, when, 30 * own.clamp_min(0).mean(1)], 1)
+
+
+def _shape(signal: torch.Tensor, least: float) -> torch.Tensor:
+    """A signal (M, N) in time with mean 0 and standard deviation 1; one that hardly varies stays small."""
+    return (signal - signal.mean(1, keepdim=True)) / signal.std(1, keepdim=True).clamp_min(least)
 
 
 def standardised(train: Features, *others: Features) -> tuple[Features, ...]:
@@ -71,7 +80,7 @@ def standardised(train: Features, *others: Features) -> tuple[Features, ...]:
 def world_features(
     level: str = "L1", *, seed: int = 0, kinds: Sequence[str] | None = None, train: int = 1536, test: int = 256
 ) -> tuple[Features, Features]:
-    """Plain features of `train` and `test` clips of the world, standardised, with their causes.
+    """Paired features of `train` and `test` clips of the world, standardised, with their causes.
 
     Test clips have the indices from 0 on, clips to learn from those from 100,000 on, as in `lesson_clips`.
     """
@@ -82,5 +91,5 @@ def world_features(
     materials = sorted({thing["material"] for thing in things})
     causes = {name: torch.tensor([thing[name] for thing in things]).float() for name in ("size", "x", "y")}
     causes["material"] = torch.tensor([float(materials.index(thing["material"])) for thing in things])
-    whole = Features(*plain_features(pairs), pairs.label, pairs.kinds, causes)
+    whole = Features(*paired_features(pairs), pairs.label, pairs.kinds, causes)
     return standardised(whole.rows(slice(train)), whole.rows(slice(train, None)))

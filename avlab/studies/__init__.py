@@ -1,0 +1,1 @@
+"""Experiments that put data, models, losses and metrics together; lessons and benchmarks start from here."""
