@@ -1,7 +1,11 @@
-"""Linear canonical correlation analysis: the directions in which sound and sight vary together.
+"""Canonical correlation: the directions in which sound and sight vary together, found at once or learned as a loss.
 
-Survey section 3.2 v and equation 4, reference 109 among others; after Hotelling 1936. It needs no training: two
-covariances and a singular value decomposition. Left out here: deep CCA, correlation as a loss.
+Survey section 3.2 v. `linear_cca` (reference 109 among others; Hotelling 1936) needs no training: two covariances and a
+singular value decomposition. `deep_cca` (equation 4, references 176, 181; Andrew et al. 2013) is the same number as a
+loss for networks, `correlation_cross_entropy` (equation 5, reference 186) its form without a covariance.
+Left out here: kernels, more than two views, covariances that are averaged over batches.
+
+Conventions of the losses as in `avlab.losses.similarity`.
 """
 
 from __future__ import annotations
@@ -9,6 +13,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
+
+from avlab.losses.similarity import at_least_float32, check_label, check_pairs, cosines, full_precision
+
+LEAST_SPREAD = 1e-6  # of the size of the embeddings: a smaller spread over the batch is float32's rounding
+RIDGE_FOR_FEW = 0.1  # of D + 1 clips or fewer a smaller one leaves noise correlations of nearly 1
 
 
 class LinearCCA(NamedTuple):
@@ -121,3 +131,123 @@ def _covariance_root(name: str, x: torch.Tensor, ridge: float) -> torch.Tensor:
             "drop them or raise `ridge` to 1e-3"
         )
     return root * variance.sqrt()
+
+
+class DeepCCA(NamedTuple):
+    """`loss` (scalar, no unit) and the batch's canonical `correlations` (D,) in [0, 1], falling."""
+
+    loss: torch.Tensor
+    correlations: torch.Tensor
+
+
+def deep_cca(
+    audio: torch.Tensor,
+    visual: torch.Tensor,
+    *,
+    components: int | None = None,
+    ridge: float = 1e-3,
+    squared: bool = False,
+) -> DeepCCA:
+    """Minus the sum of the `components` (default: all D) largest canonical correlations of a batch.
+
+    `T = S_aa^(-1/2) S_av S_vv^(-1/2)`, `loss = -sum_{j <= k} sigma_j(T)`, from -k (perfect) to 0; `squared` sums their
+    squares. `audio`, `visual` (B, D) of any length: no mixing of their dimensions and no unit changes the loss (ridge
+    aside), so keep embeddings unnormalised. `ridge` is relative to the mean variance, as in `linear_cca`. Computed in
+    float64. The gradient stays finite where correlations are zero or repeat: that of singular values alone is `U V^T`,
+    without the differences in whose denominators that of singular vectors breaks down.
+
+    Costs grow with `B D^2 + D^3`. Chance alone correlates: points that have nothing in common have a mean squared
+    correlation of `D / (B - 1)`, the largest is near `2 sqrt(D/B (1 - D/B))`. At B <= 2D one is perfect, at B <= D + 1
+    all are, and there is nothing to learn; so take B of 4 to 10 times D.
+
+    Reference: survey equation 4, 176, 181; Andrew et al. 2013. Differs from the survey: equation 4 as printed has to be
+    made large, not small; nothing under its sum depends on the index of the sum; for several directions it divides a
+    matrix by a matrix. Differs from the paper: of each batch, not of all data at once; many implementations sum the
+    squares (`squared=True`).
+
+    Raises `ValueError` where shapes do not fit, `components` is not in 1..D, the batch is of D + 1 clips or fewer
+    (and `ridge` below 0.1), or a modality does not vary over the batch.
+
+    >>> g = torch.Generator().manual_seed(0)
+    >>> cause, other = torch.randn(2, 200, 2, generator=g)
+    >>> round(deep_cca(cause, 5 - 2 * cause, ridge=0.0).loss.item(), 3)
+    -2.0
+    >>> [round(r, 2) for r in deep_cca(cause, other).correlations.tolist()]
+    [0.16, 0.03]
+    """
+    B = check_pairs(audio, visual, smallest=2)
+    D = audio.shape[1]
+    if components is not None and not 1 <= components <= D:
+        raise ValueError(f"components must lie in 1..{D} (the dimension), got {components}")
+    if ridge < 0:
+        raise ValueError(f"ridge must be 0 or more, got {ridge}")
+    if B <= D + 1 and ridge < RIDGE_FOR_FEW:
+        raise ValueError(
+            f"batch {B} is too small for D={D}: of so few clips any two sets of points correlate perfectly, with a "
+            f"gradient that means nothing; take {4 * D} clips or more, fewer dimensions, or a `ridge` of 0.1 to 1"
+        )
+    with full_precision(audio):
+        roots, centred = [], []
+        for name, x in (("audio", audio.double()), ("visual", visual.double())):
+            centred.append(x - x.mean(0))
+            if centred[-1].square().mean() <= LEAST_SPREAD**2 * x.square().mean():
+                raise ValueError(f"{name} does not vary over the batch: its embeddings have collapsed to one point")
+            roots.append(_covariance_root(name, centred[-1], ridge))
+        T = torch.linalg.solve_triangular(roots[0], centred[0].T @ centred[1] / B, upper=False)  # (D, D)
+        T = torch.linalg.solve_triangular(roots[1], T.T, upper=False)
+        correlations = torch.linalg.svdvals(T)
+        best = correlations[:components]
+        loss = -(best.square() if squared else best).sum()
+        kind = at_least_float32(audio).dtype
+        return DeepCCA(loss.to(kind), correlations.detach().clamp(0, 1).to(kind))
+
+
+class CorrelationCrossEntropy(NamedTuple):
+    """`loss` = `across` + `within_audio` + `within_visual` (scalars, nats a pair); what was asked and with what result.
+
+    `logits` (B, B) = scale * cosine of each sound with each picture, `same` (B, B) bool the pairs of one class,
+    `positive_share` in (0, 1] the share of those.
+    """
+
+    loss: torch.Tensor
+    across: torch.Tensor
+    within_audio: torch.Tensor
+    within_visual: torch.Tensor
+    logits: torch.Tensor
+    same: torch.Tensor
+    positive_share: torch.Tensor
+
+
+def correlation_cross_entropy(
+    audio: torch.Tensor, visual: torch.Tensor, *, label: torch.Tensor, scale: float = 0.5
+) -> CorrelationCrossEntropy:
+    """Are these two of one class? Logistic regression on the cosine, for all pairs across and within the modalities.
+
+    `A_ij = scale cos(a_i, v_j)`, `across = 1/B^2 sum_ij (log(1 + exp(A_ij)) - y_ij A_ij)` with `y_ij` = 1 where labels
+    agree, else 0; `within_audio` and `within_visual` likewise of `cos(a_i, a_j)` and `cos(v_i, v_j)`. `label` (B,);
+    where no class is known, `torch.arange(B)` makes a positive of each clip with itself alone (share 1/B).
+    No covariance: costs grow with `B^2 D`, any batch will do. A zero vector has the probability 1/2 with everybody.
+
+    With `scale` 1/2 a probability stays between 0.378 and 0.622 and the best loss is 0.474 nats a pair and term, not 0;
+    a larger scale lets it be surer. Guessing costs log 2 = 0.693.
+
+    Reference: survey equation 5, 186 (DSCMR). Differs from the survey: the print's right-hand side has lost the mean
+    over pairs, its label and embeddings carry no index, and of three terms only the first is there.
+
+    Raises `ValueError` where shapes do not fit, labels are no whole numbers, or the scale is not above 0.
+
+    >>> kind = torch.tensor([0, 0, 1])
+    >>> points = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
+    >>> found = correlation_cross_entropy(points, points, label=kind)
+    >>> round(found.across.item(), 3), round(found.loss.item(), 3), round(found.positive_share.item(), 3)
+    (0.474, 1.422, 0.556)
+    """
+    check_label(label, check_pairs(audio, visual))
+    if not scale > 0:
+        raise ValueError(f"the scale must be above 0, got {scale}; 0.5 is the survey's, 10 is sure of itself")
+    same = label[:, None] == label[None]  # (B, B)
+    with full_precision(audio):
+        logits = scale * cosines(audio, visual)
+        within = [scale * cosines(x, x) for x in (audio, visual)]
+        terms = [(F.softplus(A) - same * A).mean() for A in (logits, *within)]
+    return CorrelationCrossEntropy(sum(terms[1:], terms[0]), *terms, logits, same, same.float().mean())
