@@ -1,12 +1,15 @@
-"""Linear CCA against cca-zoo and scikit-learn."""
+"""Linear and deep CCA against cca-zoo and scikit-learn, correlation as cross-entropy against torch's own losses."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from avlab.losses.correlation import linear_cca
+from avlab.losses.correlation import correlation_cross_entropy, deep_cca, linear_cca
+from tests.objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 
 
 def views(B: int = 97, D1: int = 7, D2: int = 5, shared: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -135,3 +138,250 @@ def test_errors_teach():
         linear_cca(audio, visual * float("nan"), components=2)
     with pytest.raises(ValueError, match="ridge must be 0 or more"):
         linear_cca(audio, visual, components=2, ridge=-1.0)
+
+
+def test_deep_cca_has_the_correlations_of_linear_cca():
+    audio, visual = pairs(97, 5, dtype=torch.float64)
+    for ridge in (0.0, 1e-3, 0.3):
+        found = deep_cca(audio, visual, ridge=ridge)
+        known = linear_cca(audio, visual, components=5, ridge=ridge).correlations
+        assert_same(found.correlations, known)
+        assert_same(found.loss, -known.sum())
+        assert_same(deep_cca(audio, visual, ridge=ridge, components=2).loss, -known[:2].sum())
+        assert_same(deep_cca(audio, visual, ridge=ridge, components=3, squared=True).loss, -known[:3].square().sum())
+
+
+@pytest.mark.parametrize("reg_covar", [1e-9, 0.02])
+def test_squared_is_cca_zoos_loss_and_gradient(reg_covar):
+    objectives = pytest.importorskip("cca_zoo.deep.objectives")
+    B, D = 31, 5
+    audio, visual = pairs(B, D, dtype=torch.float64)
+    # its ridge is absolute and its covariance divided by B - 1; ours is relative to the mean variance
+    audio, visual = (x / (x - x.mean(0)).square().mean().sqrt() for x in (audio, visual))
+    theirs, ours = ([x.clone().requires_grad_() for x in (audio, visual)] for _ in range(2))
+    loss = objectives.CCALoss(reg_covar=reg_covar)(theirs)
+    found = deep_cca(*ours, ridge=reg_covar * (B - 1) / B, squared=True).loss
+    assert_same(found, loss)
+    # the mean variance moves with the points: along that scale their ridge has a gradient and ours has none
+    for x, gradient in zip(ours, torch.autograd.grad(found, ours), strict=True):
+        assert abs((gradient * (x - x.mean(0))).sum()) < 1e-9
+    if reg_covar < 1e-6:
+        for mine, other in zip(torch.autograd.grad(
+            deep_cca(*ours, ridge=reg_covar, squared=True).loss, ours), torch.autograd.grad(loss, theirs), strict=True
+        ):  # fmt: skip
+            assert_same(mine, other)
+
+
+def test_deep_cca_is_the_nuclear_norm_with_symmetric_roots():
+    audio, visual = (x.requires_grad_() for x in pairs(23, 4, dtype=torch.float64))
+    a, v = (x - x.mean(0) for x in (audio, visual))
+    roots = []
+    for x in (a, v):
+        values, vectors = torch.linalg.eigh(x.T @ x / 23)
+        roots.append(vectors @ torch.diag(values.rsqrt()) @ vectors.T)
+    slow = -torch.linalg.matrix_norm(roots[0] @ (a.T @ v / 23) @ roots[1], "nuc")
+    found = deep_cca(audio, visual, ridge=0.0).loss
+    assert_same(found, slow)
+    for mine, other in zip(*(torch.autograd.grad(x, (audio, visual)) for x in (found, slow)), strict=True):
+        assert_same(mine, other)
+
+
+def test_trained_linear_projections_reach_linear_cca():
+    audio, visual = views()
+    best = linear_cca(audio, visual, components=3, ridge=0.0).correlations.sum()
+    g = torch.Generator().manual_seed(5)
+    weights = [torch.randn(D, 3, generator=g).double().requires_grad_() for D in (7, 5)]
+    start = deep_cca(audio @ weights[0], visual @ weights[1], ridge=0.0).loss
+    optimiser = torch.optim.LBFGS(weights, max_iter=200, line_search_fn="strong_wolfe", tolerance_change=1e-12)
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        loss = deep_cca(audio @ weights[0], visual @ weights[1], ridge=0.0).loss
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    assert -start < best - 0.3
+    assert closure().item() == pytest.approx(-best.item(), abs=1e-6)
+
+
+def test_deep_cca_known_values():
+    x = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]]).double()
+    assert deep_cca(x, 3 - 7 * x.flip(1), ridge=0.0).loss.item() == pytest.approx(-2)
+    half = torch.tensor([[1.0, 1], [1, -1], [-1, -1], [-1, 1]]).double()  # the first dimension kept, the second not
+    assert deep_cca(x, half, ridge=0.0).correlations.tolist() == pytest.approx([1, 0])
+    assert deep_cca(x, x, ridge=1.0).loss.item() == pytest.approx(-1)  # variance 1, ridge 1: 1 / (1 + 1) each
+    assert deep_cca(x, x, ridge=1.0, squared=True).loss.item() == pytest.approx(-0.5)
+
+
+def test_noise_correlates_by_chance_as_the_docstring_says():
+    B, D = 91, 13
+    noise = [deep_cca(*torch.randn(2, B, D, generator=torch.Generator().manual_seed(s)), ridge=0.0).correlations
+             for s in range(60)]  # fmt: skip
+    assert torch.stack(noise).square().mean().item() == pytest.approx(D / (B - 1), rel=0.03)
+    c = D / B
+    assert torch.stack(noise).amax(1).mean().item() == pytest.approx(2 * math.sqrt(c * (1 - c)), abs=0.05)
+    few = torch.randn(2, D + 1, D, generator=torch.Generator().manual_seed(0)).double()
+    with pytest.raises(ValueError, match=r"batch 14 is too small for D=13.*52 clips"):
+        deep_cca(*few)
+    with pytest.raises(ValueError, match="batch 7 is too small"):
+        deep_cca(*few[:, :7], ridge=0.05)
+    twice = torch.randn(2, 2 * D, D, generator=torch.Generator().manual_seed(0)).double()
+    assert deep_cca(*twice, ridge=0.0).correlations[0].item() == pytest.approx(1, abs=1e-9)  # one for certain
+    assert deep_cca(*twice, ridge=0.0).correlations[1].item() < 1 - 1e-6
+    almost = torch.randn(2, D + 2, D, generator=torch.Generator().manual_seed(0)).double()
+    assert deep_cca(*almost, ridge=0.0).correlations[-2].item() == pytest.approx(1, abs=1e-9)  # all but one
+    assert deep_cca(*few, ridge=1.0).correlations.mean() < 0.5
+
+
+def test_deep_cca_does_not_mind_mixing_units_and_order():
+    audio, visual = pairs(41, 5, dtype=torch.float64)
+    loss = deep_cca(audio, visual, ridge=0.0).loss
+    mix = torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(1)).double()
+    assert_same(deep_cca(audio @ mix[0] + 3, visual @ mix[1] - 1, ridge=0.0).loss, loss)
+    assert_same(deep_cca(1e5 * audio, visual / 1e3).loss, deep_cca(audio, visual).loss)
+    assert_same(deep_cca(visual, audio).loss, deep_cca(audio, visual).loss)
+    assert_order_is_free(lambda a, v: deep_cca(a, v).loss)
+    assert not torch.isclose(deep_cca(audio, visual.roll(1, 0), ridge=0.0).loss, loss, atol=0.1)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_deep_cca_gradient_also_where_correlations_repeat_or_vanish(squared):
+    assert_gradient(lambda a, v: deep_cca(a, v, squared=squared).loss, B=7, D=3)
+    assert_gradient(lambda a, v: deep_cca(a, v, components=1, squared=squared).loss, B=7, D=3)
+    refused = ("all zero", "zero against random", "duplicates")
+    assert_finite(lambda a, v: deep_cca(a, v, squared=squared).loss, smallest=2, refuses=refused, B=13, D=5)
+    x = torch.randn(17, 3, generator=torch.Generator().manual_seed(0)).double()
+    q = torch.linalg.qr(torch.cat([torch.ones(17, 1), torch.randn(17, 8)], 1).double()).Q[:, 1:]
+    for audio, visual in ((x, x @ torch.randn(3, 3).double()), (q[:, :4], q[:, 4:]), (q[:, :3], q[:, [1, 0, 6]])):
+        a, v = audio.clone().requires_grad_(), visual.clone().requires_grad_()
+        deep_cca(a, v, ridge=0.0, squared=squared).loss.backward()
+        assert all(torch.isfinite(one.grad).all() and one.grad.abs().max() < 100 for one in (a, v))
+
+
+def test_equation_4_as_printed_turns_pairs_against_each_other():
+    audio, visual = views()
+    rho = linear_cca(audio, visual, components=1, ridge=0.0).correlations.item()
+
+    def printed(wa: torch.Tensor, wv: torch.Tensor) -> torch.Tensor:
+        a, v = audio - audio.mean(0), visual - visual.mean(0)
+        n = len(a)
+        top = wa @ (a.T @ v / n) @ wv
+        ratio = top / ((wa @ (a.T @ a / n) @ wa) * (wv @ (v.T @ v / n) @ wv)).sqrt()
+        return torch.stack([ratio] * n).sum() / n  # nothing under the sum depends on i
+
+    found = {}
+    for sign in (1, -1):
+        weights = [torch.ones(D, dtype=torch.float64, requires_grad=True) for D in (7, 5)]
+        optimiser = torch.optim.LBFGS(weights, max_iter=200, line_search_fn="strong_wolfe", tolerance_change=1e-12)
+
+        def closure(optimiser=optimiser, weights=weights, sign=sign) -> torch.Tensor:
+            optimiser.zero_grad()
+            loss = sign * printed(*weights)
+            loss.backward()
+            return loss
+
+        optimiser.step(closure)
+        found[sign] = correlation(*((x @ w[:, None]).detach() for x, w in zip((audio, visual), weights, strict=True)))
+    assert found[1].item() == pytest.approx(-rho, abs=1e-5)  # made small, as a loss is, the print finds the opposite
+    assert found[-1].item() == pytest.approx(rho, abs=1e-5)  # with the minus sign: the canonical correlation
+    # for several directions the ratio is one of matrices: taken entry by entry, roots of numbers below 0
+    many = [torch.randn(D, 3, generator=torch.Generator().manual_seed(3)).double() for D in (7, 5)]
+    many[0][:, 1] = -many[0][:, 0]
+    covariance = [x.T.cov(correction=0) for x in (audio, visual)]
+    below = (many[0].T @ covariance[0] @ many[0]) @ (many[1].T @ covariance[1] @ many[1])
+    assert below.shape == (3, 3)
+    assert torch.isnan(below.sqrt()).any()
+
+
+def labelled(B: int = 7, D: int = 5) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return *pairs(B, D, dtype=torch.float64), torch.tensor([2, 0, 2, 1, 0, 2, 9, 1, 1])[:B]
+
+
+def test_correlation_cross_entropy_is_the_slow_loop_and_torchs_binary_cross_entropy():
+    audio, visual, label = labelled()
+    for scale in (0.5, 7.0):
+        found = correlation_cross_entropy(audio, visual, label=label, scale=scale)
+        for term, x, y in (
+            (found.across, audio, visual),
+            (found.within_audio, audio, audio),
+            (found.within_visual, visual, visual),
+        ):
+            slow = 0.0
+            for i in range(7):
+                for j in range(7):
+                    A = scale * F.cosine_similarity(x[i], y[j], dim=0).item()
+                    slow += (math.log(1 + math.exp(A)) - (label[i] == label[j]).item() * A) / 49
+            assert term.item() == pytest.approx(slow, abs=1e-9)
+            A = scale * F.cosine_similarity(x[:, None], y[None], dim=-1)
+            assert_same(term, F.binary_cross_entropy_with_logits(A, (label[:, None] == label).double()))
+        assert_same(found.loss, found.across + found.within_audio + found.within_visual)
+        assert found.positive_share.item() == pytest.approx(15 / 49)
+        assert_same(found.logits[2, 4], scale * F.cosine_similarity(audio[2], visual[4], dim=0))
+        assert found.same[0, 2]
+        assert not found.same[0, 1]
+
+
+def test_correlation_cross_entropy_known_values():
+    label = torch.tensor([0, 1, 1, 0, 1])
+    perfect = torch.where(label[:, None] == 0, 3.0, -2.0).double().expand(5, 3)
+    found = correlation_cross_entropy(perfect, 2 * perfect, label=label)
+    assert found.across.item() == pytest.approx(math.log(1 + math.exp(-0.5)))
+    assert round(found.across.item(), 3) == 0.474  # the best there is, a pair and term
+    assert found.loss.item() == pytest.approx(3 * 0.4740769841801067)
+    assert correlation_cross_entropy(perfect, perfect, label=label, scale=20.0).loss.item() < 1e-7
+    zero = torch.zeros(5, 3)
+    assert correlation_cross_entropy(zero, zero, label=label).across.item() == pytest.approx(math.log(2))
+    alone = correlation_cross_entropy(*pairs(9, 4), label=torch.arange(9))
+    assert alone.positive_share.item() == pytest.approx(1 / 9)
+
+
+def test_equation_5_as_printed_loses_the_mean_and_the_pairs():
+    audio, visual, label = labelled()
+    A = 0.5 * F.cosine_similarity(audio[:, None], visual[None], dim=-1)
+    same = (label[:, None] == label[None]).double()
+    right = -A * same + F.softplus(A)  # the print's right-hand side: a matrix, not a number
+    left = (F.softplus(A) - same * A).sum() / 7**2
+    assert right.shape == (7, 7)
+    assert_same(left, correlation_cross_entropy(audio, visual, label=label).across)
+    assert right.sum() / left == pytest.approx(49)  # summed up, it grows with the square of the batch
+    one_y = (F.softplus(A) - 1 * A).mean()  # one y for all pairs, as printed: a pair is a positive with everybody
+    together = torch.ones(7, 5).double()
+    collapsed = correlation_cross_entropy(together, together, label=label).across
+    best = (F.softplus(torch.tensor(0.5)) - 0.5).item()
+    assert one_y > best
+    assert (F.softplus(torch.full((7, 7), 0.5)) - 0.5).mean().item() == pytest.approx(best)  # collapse is its optimum
+    assert collapsed > math.log(2)  # with a y of each pair, collapse is worse than guessing
+
+
+def test_correlation_cross_entropy_invariances_gradient_and_hard_inputs():
+    audio, visual, label = labelled()
+    known = correlation_cross_entropy(audio, visual, label=label).loss
+    order = torch.tensor([3, 0, 6, 4, 1, 2, 5])
+    assert_same(correlation_cross_entropy(audio[order], visual[order], label=label[order]).loss, known)
+    assert_same(correlation_cross_entropy(7 * audio, visual / 3, label=label).loss, known)
+    assert_same(correlation_cross_entropy(audio, visual, label=9 - label).loss, known)  # names do not matter
+    assert_same(correlation_cross_entropy(visual, audio, label=label).loss, known)
+    assert not torch.isclose(correlation_cross_entropy(audio, visual, label=label.roll(1)).loss, known)
+    assert_gradient(lambda a, v: correlation_cross_entropy(a, v, label=label[:5]).loss)
+    assert_finite(lambda a, v: correlation_cross_entropy(a, v, label=label[: len(a)]).loss)
+
+
+def test_errors_of_the_losses_teach():
+    audio, visual, label = labelled()
+    with pytest.raises(ValueError, match=r"\(7, 5\) and \(6, 5\)"):
+        deep_cca(audio, visual[:6])
+    with pytest.raises(ValueError, match=r"components must lie in 1\.\.5"):
+        deep_cca(audio, visual, components=6)
+    with pytest.raises(ValueError, match="ridge must be 0 or more"):
+        deep_cca(audio, visual, ridge=-0.1)
+    with pytest.raises(ValueError, match=r"visual does not vary.*collapsed"):
+        deep_cca(*pairs(31, 3)[:1], torch.full((31, 3), 0.1) + 1e-9 * torch.randn(31, 3))
+    with pytest.raises(ValueError, match="batch of 2, got 1"):
+        deep_cca(audio[:1], visual[:1])
+    with pytest.raises(ValueError, match=r"label must be \(7,\) whole numbers"):
+        correlation_cross_entropy(audio, visual, label=label[:6])
+    with pytest.raises(ValueError, match="scale must be above 0"):
+        correlation_cross_entropy(audio, visual, label=label, scale=0.0)
+    with pytest.raises(ValueError, match=r"\(7, 5\) and \(7, 3\)"):
+        correlation_cross_entropy(audio, visual[:, :3], label=label)

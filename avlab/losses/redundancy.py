@@ -19,7 +19,7 @@ from avlab.losses.similarity import at_least_float32, check_pairs, full_precisio
 
 
 class BarlowTwins(NamedTuple):
-    """`loss` = `invariance` + weight * `redundancy` (scalars, no unit); `correlation` (D, D), a row an audio dimension."""
+    """`loss` = `invariance` + weight * `redundancy` (scalars, no unit); `correlation` (D, D), audio in rows."""
 
     loss: torch.Tensor
     invariance: torch.Tensor
@@ -30,16 +30,17 @@ class BarlowTwins(NamedTuple):
 def barlow_twins(audio: torch.Tensor, visual: torch.Tensor, *, weight: float = 5e-3, eps: float = 1e-5) -> BarlowTwins:
     """The correlations between the dimensions of sound and those of sight, brought to the identity matrix.
 
-    `loss = sum_i (1 - C_ii)^2 + weight sum_{i != j} C_ij^2`. `C_ij` in [-1, 1] is the correlation over the batch of dimension `i` of `audio` (B, D) with dimension `j` of
-    `visual` (B, D); `invariance` is the first sum, `redundancy` the second. 0 is perfect, and D the loss of a collapse.
-    Shift and unit of a dimension do not matter, as long as its variance is well above `eps`; the order of dimensions
-    does, unlike in `deep_cca`. One matrix (D, D) and no inverse of it: costs grow with `B D^2`, and a small batch makes
-    `C` noisy (`1 / sqrt(B)` an entry) but not singular.
+    `loss = sum_i (1 - C_ii)^2 + weight sum_{i != j} C_ij^2`, where `C_ij` in [-1, 1] is the correlation over the batch
+    of dimension `i` of `audio` (B, D) with dimension `j` of `visual` (B, D); `invariance` is the first sum and
+    `redundancy` the second. 0 is perfect, D the loss of a collapse. Shift and unit of a dimension do not matter, as
+    long as its variance is well above `eps`; mixing dimensions does, unlike in `deep_cca`. One matrix (D, D) and no
+    inverse of it: costs grow with `B D^2`, and a small batch makes `C` noisy (`1 / sqrt(B)` an entry), not singular.
 
     Reference: survey section 3.2 v, 175. Differs from the survey: this, not equation 4, is the loss with the identity
     for its goal. Differs from the paper: two senses with a network each in place of two distortions of one picture.
 
-    Raises `ValueError` where the shapes are not one (B, D), the batch is a single clip, or weight or eps is below 0.
+    Raises `ValueError` where the shapes are not one (B, D), the batch is a single clip, weight is below 0, or
+    eps is not above 0.
 
     >>> points = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     >>> round(barlow_twins(points, 3 * points + 7).loss.item(), 4)
@@ -49,8 +50,8 @@ def barlow_twins(audio: torch.Tensor, visual: torch.Tensor, *, weight: float = 5
     (2.0, 2.0)
     """
     B = check_pairs(audio, visual, smallest=2)
-    if weight < 0 or eps < 0:
-        raise ValueError(f"weight and eps must be 0 or more, got {weight} and {eps}")
+    if weight < 0 or not eps > 0:
+        raise ValueError(f"weight must be 0 or more and eps above 0, got {weight} and {eps}")
     with full_precision(audio):
         a, v = (F.batch_norm(at_least_float32(x), None, None, training=True, eps=eps) for x in (audio, visual))
         C = a.T @ v / B  # (D, D)
@@ -84,6 +85,7 @@ def vicreg(
     - `covariance = sum over a, v of 1/D sum_{i != j} Cov_ij^2`.
 
     `audio`, `visual` (B, D) with a length of their own: the unit matters. Variances are divided by B - 1. 0 is perfect.
+    The gradient grows with the third power of the length: lengths in the thousands overflow an encoder's float16.
     Each term alone is easily satisfied by nonsense: without variance by one point for everything, without invariance by
     noise, without covariance by one dimension repeated D times.
 
