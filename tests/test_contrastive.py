@@ -1,4 +1,4 @@
-"""InfoNCE against a slow loop and pytorch-metric-learning."""
+"""InfoNCE against a slow loop and pytorch-metric-learning, with extra negatives and without those of a class."""
 
 import math
 
@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from avlab.losses.contrastive import InfoNCELoss, info_nce, info_nce_from_scores
+from avlab.losses.contrastive import InfoNCELoss, check_extra, cosines_to_extra, info_nce, info_nce_from_scores
+from tests.objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 
 
 def pair(B: int = 5, D: int = 11, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -138,3 +139,97 @@ def test_bad_input_is_named():
         info_nce(torch.ones(5, 4), torch.ones(5, 4), temperature=0.0)
     with pytest.raises(ValueError, match="lowest <= temperature"):
         InfoNCELoss(0.001)
+
+
+def slow_rows(audio, visual, tau, label=None, extra=None):
+    """Audio to visual, one exponential at a time."""
+    losses = []
+    for i in range(len(audio)):
+        others = [j for j in range(len(audio)) if j != i and (label is None or label[j] != label[i])]
+        wrong = [visual[j] for j in others]
+        if extra is not None:
+            wrong += list(extra if extra.ndim == 2 else extra[i])
+        own, *terms = (math.exp(F.cosine_similarity(audio[i], x, dim=0) / tau) for x in (visual[i], *wrong))
+        losses.append(-math.log(own / (own + sum(terms))))
+    return torch.tensor(sum(losses) / len(losses), dtype=torch.float64)
+
+
+LABEL = torch.tensor([4, 2, 4, 4, 0])
+SCALE = 2**-10  # as a GradScaler would find: the gradient at a zero vector is 1e6 steep, float16 ends at 65504
+
+
+@pytest.mark.parametrize("shape", [(3, 11), (0, 11), (5, 2, 11)])
+def test_extra_negatives_are_the_slow_loops(shape):
+    audio, visual = pairs(dtype=torch.float64)
+    more_audio, more_visual = torch.randn(2, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    extra = {"negatives_audio": more_audio, "negatives_visual": more_visual}
+    found = info_nce(audio, visual, temperature=0.3, label=LABEL, **extra)
+    assert_same(found.audio_to_visual, slow_rows(audio, visual, 0.3, LABEL, more_visual), atol=1e-12)
+    assert_same(found.visual_to_audio, slow_rows(visual, audio, 0.3, LABEL, more_audio), atol=1e-12)
+    plain = info_nce(audio, visual, temperature=0.3)
+    if shape[0]:
+        assert info_nce(audio, visual, temperature=0.3, **extra).loss > plain.loss + 1e-3  # more wrong answers
+    else:
+        assert_same(info_nce(audio, visual, temperature=0.3, **extra).loss, plain.loss, atol=1e-15)
+
+
+def test_extra_negatives_of_one_sense_leave_the_other_direction_alone():
+    audio, visual = pairs()
+    plain, found = info_nce(audio, visual), info_nce(audio, visual, negatives_visual=pairs(3, 11, 7)[1])
+    assert found.visual_to_audio == plain.visual_to_audio
+    assert found.audio_to_visual > plain.audio_to_visual
+    torch.testing.assert_close(found.logits, plain.logits)
+
+
+def test_negatives_of_one_class_are_pytorch_metric_learnings_without_them():
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    audio, visual = pairs(dtype=torch.float64)
+    anchors, partners = torch.arange(5), torch.arange(5)
+    first, second = (LABEL[:, None] != LABEL).nonzero(as_tuple=True)
+    oracle = losses.NTXentLoss(temperature=0.2)
+    theirs = oracle(audio, indices_tuple=(anchors, partners, first, second), ref_emb=visual)
+    assert_same(info_nce(audio, visual, temperature=0.2, label=LABEL).audio_to_visual, theirs, atol=1e-7)
+
+
+def test_known_values_with_masks_and_extra():
+    same = torch.ones(5, 3)
+    assert info_nce(same, same, label=torch.full((5,), 3)).loss == 0  # nobody is left to be wrong
+    assert info_nce(same, same, label=LABEL).loss.exp().log().item() == pytest.approx(
+        (3 * math.log(3) + 2 * math.log(5)) / 5, abs=1e-6
+    )
+    found = info_nce(same, same, negatives_visual=torch.ones(8, 3), negatives_audio=torch.ones(5, 2, 3))
+    assert found.audio_to_visual.exp().item() == pytest.approx(13, rel=1e-5)
+    assert found.visual_to_audio.exp().item() == pytest.approx(7, rel=1e-5)
+    ignored = info_nce_from_scores(torch.eye(5), ignore=torch.ones(5, 5, dtype=torch.bool))
+    assert ignored.loss == 0
+    torch.testing.assert_close(cosines_to_extra(same, -2 * torch.ones(5, 2, 3)), torch.full((5, 2), -1.0))
+
+
+def test_gradient_and_hard_inputs_with_masks_and_extra():
+    more = torch.randn(3, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    label = torch.tensor([0, 1, 1])
+    whole = {"label": label, "negatives_visual": more, "negatives_audio": more[0]}
+    assert_gradient(lambda a, v: info_nce(a, v, temperature=0.4, **whole).loss, B=3)
+
+    def loss(a, v):
+        return info_nce(a, v, label=LABEL[: len(a)], negatives_visual=torch.zeros(2, 11), negatives_audio=v.detach())
+
+    assert_finite(lambda a, v: SCALE * loss(a, v).loss)
+    assert_order_is_free(lambda a, v: info_nce(a, v, negatives_visual=torch.ones(2, 5).double()).loss)
+
+
+def test_labels_may_be_renamed_and_must_fit():
+    audio, visual = pairs()
+    renamed = info_nce(audio, visual, label=9 - LABEL).loss
+    assert renamed == info_nce(audio, visual, label=LABEL).loss
+    assert renamed != info_nce(audio, visual).loss
+    with pytest.raises(ValueError, match=r"label must be \(5,\)"):
+        info_nce(audio, visual, label=torch.zeros(4).long())
+    with pytest.raises(ValueError, match=r"\(K, 11\) or \(5, M, 11\)"):
+        info_nce(audio, visual, negatives_visual=torch.ones(4, 2, 11))
+    with pytest.raises(ValueError, match=r"got \(3, 10\)"):
+        check_extra(audio, torch.ones(3, 10))
+    with pytest.raises(ValueError, match=r"ignore must be \(3, 3\) of bool"):
+        info_nce_from_scores(torch.eye(3), ignore=torch.eye(3))
+    with pytest.raises(ValueError, match="extra_audio must be"):
+        info_nce_from_scores(torch.eye(3), extra_audio=torch.ones(2, 4))

@@ -1,7 +1,9 @@
 """InfoNCE: of all pictures in the batch, which one goes with this sound?
 
-Survey section 3.2 iv and equation 16, references 4, 6, 41, 90; after van den Oord et al. 2018. Left out here: memory
-banks, bags of positives (MIL-NCE), class-aware negatives.
+Survey section 3.2 iv and v, equation 16, references 4, 6, 90; after van den Oord et al. 2018. More negatives than the
+batch holds (a queue, a bank, shifted copies of a clip) are taken as they are given; where they come from stands in
+`avlab.losses.queues` and `avlab.datasets.shifts`. Several right answers: `avlab.losses.bags`. Left out here: tiles for
+batches so large that (B, B) does not fit into memory, and gathering negatives from several machines.
 
 Conventions as in `avlab.losses.similarity`: every other row of the batch is a negative, `log B` is what guessing costs.
 """
@@ -15,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from avlab.losses.similarity import at_least_float32, check_pairs, cosines, full_precision
+from avlab.losses.similarity import at_least_float32, check_label, check_pairs, cosines, full_precision, unit
 
 
 class InfoNCE(NamedTuple):
@@ -33,6 +35,9 @@ def info_nce(
     *,
     temperature: float | torch.Tensor = 0.07,
     symmetric: bool = True,
+    label: torch.Tensor | None = None,
+    negatives_audio: torch.Tensor | None = None,
+    negatives_visual: torch.Tensor | None = None,
 ) -> InfoNCE:
     """InfoNCE of cosine similarities with the batch as negatives: `-mean_i log softmax_j(cos(a_i, v_j) / tau)_i`.
 
@@ -41,44 +46,96 @@ def info_nce(
     A zero vector is similar to nothing (cosine 0). With B = 1 there is nothing to tell apart: the loss is 0.
     Computed in float32 at least, also under autocast.
 
+    `label` (B,): clips of one class are no negatives of each other, each pair still its own only positive (class-aware
+    masking; the bound no longer holds). `negatives_visual` more pictures that are wrong, for sounds to choose among,
+    `negatives_audio` more sounds for pictures: (K, D) for all clips alike, or (B, M, D), each clip's own.
+
     Differs from the survey: equation 16 as printed sums `exp(cos(x_a, x_v) / tau)`, the matched pair, once per
     negative, so that its value is `log(1 + number of negatives)` whatever the embeddings and its gradient is zero.
     Here the sum runs over the negatives `x'`: `exp(cos(x_a, x') / tau)`.
 
-    Raises `ValueError` where the shapes are not one (B, D) or the temperature is not above 0.
+    Raises `ValueError` where the shapes are not one (B, D), a label or a negative does not fit them, or the
+    temperature is not above 0.
 
     >>> same = torch.eye(3)
     >>> round(info_nce(same, same, temperature=0.5).loss.item(), 4)
     0.2395
     >>> round(info_nce(torch.ones(3, 2), torch.ones(3, 2)).loss.item(), 4), round(math.log(3), 4)
     (1.0986, 1.0986)
+    >>> info_nce(torch.ones(3, 2), torch.ones(3, 2), label=torch.tensor([7, 7, 7])).loss.item()
+    0.0
     """
-    check_pairs(audio, visual)
-    return info_nce_from_scores(cosines(audio, visual), temperature, symmetric=symmetric)
+    B = check_pairs(audio, visual)
+    same = None if label is None else check_label(label, B)[:, None] == label
+    extra_visual = None if negatives_visual is None else cosines_to_extra(audio, negatives_visual)
+    extra_audio = None if negatives_audio is None else cosines_to_extra(visual, negatives_audio)
+    scores, further = cosines(audio, visual), {"extra_visual": extra_visual, "extra_audio": extra_audio}
+    return info_nce_from_scores(scores, temperature, symmetric=symmetric, ignore=same, **further)
 
 
 def info_nce_from_scores(
-    scores: torch.Tensor, temperature: float | torch.Tensor = 0.07, *, symmetric: bool = True
+    scores: torch.Tensor,
+    temperature: float | torch.Tensor = 0.07,
+    *,
+    symmetric: bool = True,
+    ignore: torch.Tensor | None = None,
+    extra_visual: torch.Tensor | None = None,
+    extra_audio: torch.Tensor | None = None,
 ) -> InfoNCE:
     """InfoNCE of any scores (B, B), `scores[i, j]` between sound `i` and picture `j`; higher means a better match.
 
     For models that compare more than two vectors, as a localization heatmap pooled over space. Equation, direction and
-    differences as in `info_nce`. Raises `ValueError` where the scores are not square or the temperature is not above 0.
+    differences as in `info_nce`. `ignore` (B, B) bool: these pairs are left out of the sums, save for matched ones.
+    `extra_visual` (B, M) scores of sound `i` with further wrong pictures, `extra_audio` (B, M) of picture `i` with
+    further wrong sounds. Raises `ValueError` where a shape does not fit or the temperature is not above 0.
 
     >>> round(info_nce_from_scores(torch.zeros(5, 5)).loss.item(), 4), round(math.log(5), 4)
     (1.6094, 1.6094)
+    >>> round(info_nce_from_scores(torch.zeros(5, 5), extra_visual=torch.zeros(5, 3)).audio_to_visual.exp().item())
+    8
     """
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or scores.shape[0] == 0:
         raise ValueError(f"scores must be (B, B), a sound a row, a picture a column, got {tuple(scores.shape)}")
+    B = len(scores)
     if not temperature > 0:
         raise ValueError(f"the temperature must be above 0, got {float(temperature):g}; 0.05 to 0.2 is usual")
+    if ignore is not None and (ignore.shape != scores.shape or ignore.dtype != torch.bool):
+        raise ValueError(f"ignore must be ({B}, {B}) of bool, got {tuple(ignore.shape)} of {ignore.dtype}")
+    for name, extra in (("extra_visual", extra_visual), ("extra_audio", extra_audio)):
+        if extra is not None and (extra.ndim != 2 or len(extra) != B):
+            raise ValueError(f"{name} must be ({B}, M), further wrong answers a row, got {tuple(extra.shape)}")
     with full_precision(scores):
         logits = at_least_float32(scores) / temperature  # (B, B)
-        partner = torch.arange(len(logits), device=logits.device)
-        audio_to_visual = F.cross_entropy(logits, partner)
-        visual_to_audio = F.cross_entropy(logits.T, partner)
-    loss = (audio_to_visual + visual_to_audio) / 2 if symmetric else audio_to_visual
-    return InfoNCE(loss, logits, audio_to_visual, visual_to_audio)
+        partner = torch.arange(B, device=logits.device)
+        kept = logits
+        if ignore is not None:
+            kept = logits.masked_fill(ignore & ~torch.eye(B, dtype=torch.bool, device=ignore.device), -torch.inf)
+        ways = []
+        for way, extra in ((kept, extra_visual), (kept.T, extra_audio)):
+            answers = way if extra is None else torch.cat([way, at_least_float32(extra) / temperature], dim=1)
+            ways.append(F.cross_entropy(answers, partner))
+    loss = (ways[0] + ways[1]) / 2 if symmetric else ways[0]
+    return InfoNCE(loss, logits, *ways)
+
+
+def check_extra(anchors: torch.Tensor, negatives: torch.Tensor) -> None:
+    """Raises `ValueError` unless negatives of anchors (B, D) are (K, D), or (B, M, D) with M of its own for each."""
+    B, D = anchors.shape
+    if negatives.ndim not in (2, 3) or negatives.shape[-1] != D or (negatives.ndim == 3 and len(negatives) != B):
+        raise ValueError(f"negatives must be (K, {D}) or ({B}, M, {D}), got {tuple(negatives.shape)}")
+
+
+def cosines_to_extra(anchors: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
+    """Cosine of each anchor (B, D) with extra negatives, (K, D) for all or (B, M, D) for each: (B, K) or (B, M).
+
+    >>> cosines_to_extra(torch.eye(2), torch.tensor([[[0.0, 5.0]], [[0.0, -1.0]]])).tolist()
+    [[0.0], [-1.0]]
+    """
+    check_extra(anchors, negatives)
+    if negatives.ndim == 2:
+        return cosines(anchors, negatives)
+    with full_precision(anchors):
+        return torch.einsum("bd,bmd->bm", unit(anchors), unit(negatives))
 
 
 class InfoNCELoss(nn.Module):

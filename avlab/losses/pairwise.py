@@ -1,0 +1,102 @@
+"""The contrastive loss: one pair at a time, drawn together if it matches, pushed beyond a margin if it does not.
+
+Survey section 3.2 iv and equation 15, references 58 (pairs of one clip), 88 (as the survey has it, pairs of one class)
+and 99 (shifted and augmented copies as negatives); after Hadsell et al. 2006. Left out: pairs within one sense, and
+any choice among the negatives (lesson 15 has mining).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+
+from avlab.losses.contrastive import check_extra, cosines_to_extra
+from avlab.losses.similarity import at_least_float32, check_label, check_pairs, cosines, full_precision
+
+
+class Contrastive(NamedTuple):
+    """`loss`; `distances` (B, B), a sound a row; `attract` and `repel`, the means over matching and other pairs.
+
+    `active` is the share of the other pairs that lie within the margin: only those are pushed.
+    """
+
+    loss: torch.Tensor
+    distances: torch.Tensor
+    attract: torch.Tensor
+    repel: torch.Tensor
+    active: torch.Tensor
+
+
+def contrastive_loss(
+    audio: torch.Tensor,
+    visual: torch.Tensor,
+    *,
+    label: torch.Tensor | None = None,
+    margin: float = 1.0,
+    distance: Literal["cosine", "euclidean"] = "cosine",
+    balanced: bool = True,
+    negatives_audio: torch.Tensor | None = None,
+    negatives_visual: torch.Tensor | None = None,
+) -> Contrastive:
+    """Squared distance of matching pairs, squared shortfall from the margin of others.
+
+    `l_ij = d_ij^2` where sound `i` and picture `j` match, else `max(0, margin - d_ij)^2`, over all B x B pairs.
+    `audio`, `visual` (B, D); `d = 1 - cos`, 0 to 2, or the Euclidean distance of the vectors as they are. Pairs match
+    by index (self-supervised), or where `label` (B,) is equal (class-based). `balanced`: the loss is the mean of
+    `attract` and `repel`, so that B matching pairs weigh as much as all others; else the mean over all pairs. Without
+    any other pair `repel` is 0. `negatives_audio` and `negatives_visual` are further non-matching sounds for pictures
+    and pictures for sounds, (K, D) or (B, M, D), as in `info_nce`.
+
+    Differs from the survey: equation 15 as printed compares `y_i` with itself, and squares the cosine where the
+    distance belongs: it would push matching pairs to a right angle and others together. From the paper: no factor 1/2,
+    and the positives may be weighed up (`balanced`).
+
+    Raises `ValueError` where shapes, label or negatives do not fit, the margin is not above 0, or for another distance.
+
+    >>> audio, visual = torch.eye(2), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    >>> found = contrastive_loss(audio, visual, margin=0.5)
+    >>> found.distances.tolist(), found.attract.item(), found.repel.item(), found.active.item()
+    ([[0.0, 0.0], [1.0, 1.0]], 0.5, 0.125, 0.5)
+    >>> found.loss.item(), contrastive_loss(audio, visual, margin=0.5, balanced=False).loss.item()
+    (0.3125, 0.3125)
+    """
+    B = check_pairs(audio, visual)
+    if not margin > 0:
+        raise ValueError(f"the margin must be above 0, got {margin:g}: with 0 nothing is ever pushed apart")
+    if distance not in ("cosine", "euclidean"):
+        raise ValueError(f"distance must be 'cosine' or 'euclidean', got {distance!r}")
+    if label is None:
+        match = torch.eye(B, dtype=torch.bool, device=audio.device)
+    else:
+        match = check_label(label, B)[:, None] == label
+    with full_precision(audio):
+        apart = _distances(audio, visual, distance)  # (B, B)
+        further = [
+            _distances(anchors, extra, distance).flatten()
+            for anchors, extra in ((audio, negatives_visual), (visual, negatives_audio))
+            if extra is not None
+        ]
+        near, far = int(match.sum()), B * B - int(match.sum())
+        pulled = (apart.square() * match).sum()
+        shortfall = (margin - apart).clamp_min(0) * ~match
+        pushed, active = shortfall.square().sum(), (shortfall.detach() > 0).sum()
+        for more in further:
+            short = (margin - more).clamp_min(0)
+            pushed, active, far = pushed + short.square().sum(), active + (short.detach() > 0).sum(), far + len(more)
+        attract, repel = pulled / near, pushed / max(far, 1)
+        loss = (attract + repel) / 2 if balanced else (pulled + pushed) / (near + far)
+    return Contrastive(loss, apart, attract, repel, active.to(loss.dtype) / max(far, 1))
+
+
+def _distances(anchors: torch.Tensor, others: torch.Tensor, distance: str) -> torch.Tensor:
+    """Of each of (B, D) to each of (K, D), or to each of its own of (B, M, D)."""
+    if distance == "cosine":
+        return 1 - (cosines(anchors, others) if others.ndim == 2 else cosines_to_extra(anchors, others))
+    check_extra(anchors, others)
+    a, o = at_least_float32(anchors), at_least_float32(others)
+    # not by way of a matrix product: it would cancel where points nearly coincide, which is where the pull must end
+    exact = "donot_use_mm_for_euclid_dist"
+    return (
+        torch.cdist(a, o, compute_mode=exact) if o.ndim == 2 else torch.cdist(a[:, None], o, compute_mode=exact)[:, 0]
+    )
