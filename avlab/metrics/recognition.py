@@ -54,8 +54,8 @@ def linear_probe_r2(
     """Share of a number's variance that a ridge regression from embeddings explains, at most 1; higher is better.
 
     On `test`: `R^2 = 1 - sum (y - y_hat)^2 / sum (y - mean y)^2`; 0 is what the mean of `test` would score, below
-    0 is worse. For causes such as size or place. `train` (M, D), `test` (N, D), values (M,), (N,); dimensions are scaled as in
-    `linear_probe`. Raises `ValueError` where sizes do not fit or the value does not vary.
+    0 is worse. For causes such as size or place. `train` (M, D), `test` (N, D), values (M,), (N,); dimensions are
+    scaled as in `linear_probe`. Raises `ValueError` where sizes do not fit or the value does not vary.
 
     >>> x = torch.linspace(-1, 1, 9)[:, None]
     >>> round(linear_probe_r2(x, 3 * x[:, 0] + 2, x, 3 * x[:, 0] + 2, ridge=0.0), 6)
