@@ -54,11 +54,11 @@ class Study:
     found: int
 
     def save(self, path: str | Path) -> Path:
-        """The results as a CSV file, written beside its place and moved there."""
+        """The results as a CSV file (.csv or .csv.gz, 6 digits), written beside its place and moved there."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        self.results.to_csv(part, index=False)
+        part = path.with_name(".part-" + path.name)
+        self.results.to_csv(part, index=False, float_format="%.6g")
         part.replace(path)
         return path
 

@@ -46,6 +46,7 @@ def test_moments_of_a_sequence():
     np.testing.assert_allclose(real._moments(ramp, 5)[:, 0], [0, 2.5, 5, 7.5, 10])
     np.testing.assert_allclose(real._moments(ramp, 3, 0.25, 0.75)[:, 1], [-5, -10, -15])
     np.testing.assert_allclose(real._moments(ramp[:1], 4), np.zeros((4, 2)))
+    assert real._moments(ramp.astype(np.float32), 5).dtype == np.float32
 
 
 def test_main_axes_are_those_of_scikit_learn():
@@ -145,6 +146,7 @@ def test_videos():
 @needs("spoken_digits")
 def test_digits(tmp_path):
     train, test = real.spoken_digits(cache=tmp_path)
+    assert train.audio.dtype == train.visual.dtype == torch.float32
     assert (len(train), len(test), len(train.kinds)) == (2700, 300, 10)
     assert test.label.bincount().tolist() == [30] * 10
     again = real.spoken_digits(cache=tmp_path)[0]

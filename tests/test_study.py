@@ -47,9 +47,11 @@ def test_results_say_where_they_come_from(tmp_path):
     assert {"loss": "b", "x": 1.0, "seed": 0, "metric": "value of x", "value": 10.0}.items() <= row.to_dict().items()
     assert row["code"] == code_version()
     assert row[["machine", "date", "command", "key"]].astype(str).str.len().min() > 5
-    path = study.save(tmp_path / "tables" / "results.csv")
-    pd.testing.assert_frame_equal(pd.read_csv(path), study.results, check_dtype=False)
-    assert [file.name for file in path.parent.iterdir()] == ["results.csv"]
+    for name in ("results.csv", "results.csv.gz"):
+        path = study.save(tmp_path / name[-3:] / name)
+        kept = pd.read_csv(path, dtype={"key": str, "code": str, "commit": str}, keep_default_na=False)
+        pd.testing.assert_frame_equal(kept, study.results, check_dtype=False, rtol=1e-5)
+        assert [file.name for file in path.parent.iterdir()] == [name]
 
 
 def test_changed_code_or_function_starts_anew(tmp_path):

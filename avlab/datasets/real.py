@@ -201,7 +201,7 @@ def _moments(sequence: np.ndarray, count: int, begin: float = 0.0, end: float = 
     place = np.linspace(begin, end, count, dtype=np.float32) * (len(sequence) - 1)
     low = np.floor(place).astype(int)
     high = np.minimum(low + 1, len(sequence) - 1)
-    weight = (place - low).reshape(-1, *[1] * (sequence.ndim - 1))
+    weight = (place - low.astype(np.float32)).reshape(-1, *[1] * (sequence.ndim - 1))
     return sequence[low] * (1 - weight) + sequence[high] * weight
 
 
