@@ -357,14 +357,14 @@ def measure(
     objective: str,
     data: str = "world",
     *,
-    value: float | None = None,
+    setting: float | None = None,
     budget: Literal["steps", "time"] = "steps",
     steps: int = STEPS,
     seed: int = 0,
 ) -> dict[str, float]:
     """Train two projectors by one objective and say what the space is good for, on test clips.
 
-    `value` is that of the objective's own setting (None: its usual one). `budget` "steps" gives each objective `steps`;
+    `setting` is that of the objective's own setting (None: its usual one). `budget` "steps" gives each objective `steps`;
     "time" gives each about `EQUAL_SECONDS` of training on this machine, as many steps as fit. Returns `describe`'s
     metrics, and `ms a step` (median, with everything), `steps`, and `kept MB`: what one batch keeps for its way back,
     projectors and loss together. Raises `ValueError` for an unknown objective or budget.
@@ -372,10 +372,12 @@ def measure(
     train, test, originals = load(data, seed)
     if objective == LINEAR:
         plain, components = train.rows(slice(originals)), min(20, train.audio.shape[1], train.visual.shape[1])
-        cca = linear_cca(plain.audio, plain.visual, components=components, ridge=RIDGES[1] if value is None else value)
+        cca = linear_cca(
+            plain.audio, plain.visual, components=components, ridge=RIDGES[1] if setting is None else setting
+        )
         points = [(cca.project_audio(x.audio), cca.project_visual(x.visual)) for x in (plain, test)]
         return describe(*points, plain, test) | {"ms a step": 0.0, "steps": 0.0, "kept MB": 0.0}
-    fitted = fit_named(objective, train, value=value, budget=budget, steps=steps, seed=seed)
+    fitted = fit_named(objective, train, setting=setting, budget=budget, steps=steps, seed=seed)
     rows = torch.arange(min(len(train), PROBE_ROWS))
     points = [fitted.embed(x) for x in (train.rows(rows), test)]
     if OBJECTIVES[objective].turned:
@@ -393,7 +395,7 @@ def fit_named(
     objective: str,
     train: Features,
     *,
-    value: float | None = None,
+    setting: float | None = None,
     budget: Literal["steps", "time"] = "steps",
     steps: int = STEPS,
     seed: int = 0,
@@ -404,13 +406,13 @@ def fit_named(
     if budget not in ("steps", "time"):
         raise ValueError(f'budget must be "steps" or "time", got {budget!r}')
     entry = OBJECTIVES[objective]
-    value = entry.values[1] if value is None else value
+    setting = entry.values[1] if setting is None else setting
     by_row = replace(train, label=torch.arange(len(train)))
 
     def once(steps: int) -> Fitted:
         torch.manual_seed(seed)  # of what an objective learns
-        built = entry.build(value, Task(train, seed, steps))
-        lr = value if entry.setting == "lr" else LR
+        built = entry.build(setting, Task(train, seed, steps))
+        lr = setting if entry.setting == "lr" else LR
         return fit(by_row, built, D=D, steps=steps, batch=BATCH, lr=lr, unit=entry.unit, seed=seed)
 
     if budget == "time":
@@ -472,9 +474,9 @@ def study(
     for name in objectives:
         usual = OBJECTIVES[name].values if name in OBJECTIVES else RIDGES
         chosen = usual if values == 3 else usual[1:2]
-        wanted += grid(objective=[name], data=data, value=[float(x) for x in chosen], budget=["steps"])
+        wanted += grid(objective=[name], data=data, setting=[float(x) for x in chosen], budget=["steps"])
         if "time" in budgets and name != LINEAR:
-            wanted += grid(objective=[name], data=data, value=[float(usual[1])], budget=["time"])
+            wanted += grid(objective=[name], data=data, setting=[float(usual[1])], budget=["time"])
     settings = {"seeds": seeds, "code": _sources(), "progress": progress}
     records = out.with_name(out.name.split(".")[0] + ".jsonl")
     if jobs == 1:
