@@ -196,9 +196,8 @@ class _ELBO(nn.Module):
 
 def _distilled(temperature: float, task: Task) -> Objective:
     """Regression on the embeddings of a teacher four times as wide, itself trained by InfoNCE."""
-    teacher = fit(
-        task.train, lambda a, v, rows: info_nce(a, v, temperature=temperature), D=D, hidden=512, seed=task.seed + 1000
-    )
+    settings = {"D": D, "hidden": 512, "steps": task.steps, "batch": BATCH, "seed": task.seed + 1000}
+    teacher = fit(task.train, lambda a, v, rows: info_nce(a, v, temperature=temperature), **settings)
     audio, visual = teacher.embed(task.train)
     return lambda a, v, rows: feature_distillation(a, v, audio_teacher=audio[rows], visual_teacher=visual[rows])
 
@@ -364,7 +363,7 @@ def measure(
 ) -> dict[str, float]:
     """Train two projectors by one objective and say what the space is good for, on test clips.
 
-    `setting` is that of the objective's own setting (None: its usual one). `budget` "steps" gives each objective `steps`;
+    `setting` is the value of the objective's own setting (None: the usual one). `budget` "steps" gives each `steps`;
     "time" gives each about `EQUAL_SECONDS` of training on this machine, as many steps as fit. Returns `describe`'s
     metrics, and `ms a step` (median, with everything), `steps`, and `kept MB`: what one batch keeps for its way back,
     projectors and loss together. Raises `ValueError` for an unknown objective or budget.
