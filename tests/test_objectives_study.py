@@ -5,7 +5,6 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 import torch
 
@@ -148,7 +147,9 @@ def test_the_grid_is_a_study(small, tmp_path):
     assert (first.made, len(first.failed)) == (4, 0)
     more = study.study(table, values=3, **settings)
     assert (more.made, more.found) == (8, 4)
-    frame = pd.read_csv(table)
+    frame = study.stored(table)
+    with pytest.raises(FileNotFoundError, match="--profile full makes it"):
+        study.stored(tmp_path / "none.csv")
     assert set(frame["objective"]) == {"InfoNCE", LINEAR}
     assert frame[frame["objective"] == "InfoNCE"]["setting"].unique().tolist() == [0.05, 0.1, 0.2]
     assert sorted(path.name for path in tmp_path.iterdir()) == [

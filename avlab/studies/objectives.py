@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -64,6 +65,7 @@ from avlab.study import Study, grid, run
 D, BATCH, STEPS, LR = 32, 128, 300, 2e-3
 EQUAL_SECONDS = 1.0  # of training, where each gets the same time
 PROBE_ROWS = 1500
+TABLE = Path(avlab.__file__).parents[1] / "data" / "results" / "objectives.csv.gz"
 
 
 @dataclass
@@ -369,11 +371,25 @@ def measure(
     projectors and loss together. Raises `ValueError` for an unknown objective or budget.
     """
     train, test, originals = load(data, seed)
+    return compete(objective, train, test, originals=originals, setting=setting, budget=budget, steps=steps, seed=seed)
+
+
+def compete(
+    objective: str,
+    train: Features,
+    test: Features,
+    *,
+    originals: int | None = None,
+    setting: float | None = None,
+    budget: Literal["steps", "time"] = "steps",
+    steps: int = STEPS,
+    seed: int = 0,
+) -> dict[str, float]:
+    """`measure` on features that are given; of `train`, linear CCA takes the first `originals` only (None: all)."""
     if objective == LINEAR:
         plain, components = train.rows(slice(originals)), min(20, train.audio.shape[1], train.visual.shape[1])
-        cca = linear_cca(
-            plain.audio, plain.visual, components=components, ridge=RIDGES[1] if setting is None else setting
-        )
+        ridge = RIDGES[1] if setting is None else setting
+        cca = linear_cca(plain.audio, plain.visual, components=components, ridge=ridge)
         points = [(cca.project_audio(x.audio), cca.project_visual(x.visual)) for x in (plain, test)]
         return describe(*points, plain, test) | {"ms a step": 0.0, "steps": 0.0, "kept MB": 0.0}
     fitted = fit_named(objective, train, setting=setting, budget=budget, steps=steps, seed=seed)
@@ -488,6 +504,13 @@ def study(
             found = run(measure, wanted, out=records, executor=executor, **settings)
     found.save(out)
     return found
+
+
+def stored(path: str | Path = TABLE) -> pd.DataFrame:
+    """The table of the last full study, a row a run and metric; raises `FileNotFoundError`, saying how to make it."""
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path} is not there: python -m avlab.studies.objectives --profile full makes it")
+    return pd.read_csv(path, dtype={"commit": str, "code": str, "key": str})
 
 
 def _sources() -> list[Path]:
