@@ -169,7 +169,7 @@ def test_stays_finite(temperature):
 @pytest.mark.parametrize("temperature", [0.02, 0.01, 0.002])
 def test_low_temperatures_lose_nothing(temperature):
     """At 0.01 `exp` of scores from -100 to 100 is beyond float32 on both sides: rows apart, some of each kind."""
-    audio, visual = pairs(29, 3)
+    audio, visual = pairs(29, 9)
     audio[:4], visual[:9] = -visual[3:4] - 0.01 * audio[:4], visual[3:4] + 0.1 * visual[:9]  # far below all others
     visual[20:] = audio[20:]
     mine, others = leaves(audio, visual), leaves(audio.double(), visual.double())

@@ -106,7 +106,7 @@ def cached_step(
         for a, v in chunks:
             states.append(_random_state())
             parts.append((encode_audio(a), encode_visual(v)))
-    # under autocast the weights' copies of the pass above are cut off from them, and would be used again
+    # autocast's copies of the weights, made above without gradient, were used again by torch until its pull 165068
     torch.clear_autocast_cache()
     audio, visual = (torch.cat(side).requires_grad_() for side in zip(*parts, strict=True))
     value = loss(audio, visual)
