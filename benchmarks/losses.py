@@ -10,8 +10,10 @@
 - long: one step at B = 65,536, where the table alone would take 17 GB. The aim: below 4 GB.
 - chunks: `cached_step`, an encoder's batch in chunks against all at once. processes: `gathered` over two of them.
 
-Both sides run in turns in the same process, so that a busy moment hits both; ratios are steadier than times. Memory is
-the peak of a process that takes one step, over what it held before, with its inputs and after a small step (Linux).
+Both sides run in turns in the same process, so that a busy moment hits both; ratios are steadier than times. Where
+others compute on the same machine, two threads wait for each other at every call, and many small calls look slower than
+few large ones: --busy takes one thread and counts its processor time instead of the clock's. Memory is the peak of a
+process that takes one step, over what it held before, with its inputs and after a small step (Linux).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -43,6 +46,7 @@ from avlab.losses.triplet import lifted_structure, n_pair, triplet
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 D, TAU = 256, 0.07
+CLOCK = time.process_time if "--busy" in sys.argv else time.perf_counter
 
 
 def two_cross_entropies(audio: torch.Tensor, visual: torch.Tensor) -> torch.Tensor:
@@ -83,10 +87,10 @@ def step(loss: Loss, inputs: list[torch.Tensor]) -> tuple[float, float]:
     """Seconds of forward and backward, and the value."""
     for x in inputs:
         x.grad = None
-    start = time.perf_counter()
+    start = CLOCK()
     value = loss(*inputs)
     value.backward()
-    return time.perf_counter() - start, value.item()
+    return CLOCK() - start, value.item()
 
 
 def in_turns(ways: dict[str, Loss], inputs: list[torch.Tensor], repeats: int) -> dict[str, float]:
@@ -110,14 +114,15 @@ def resident(peak: bool) -> float:
 def memory(act: Callable[[], object]) -> tuple[float, float]:
     """MB that `act` needed at its peak beyond what was held before, and its seconds."""
     before = resident(peak=False)
-    start = time.perf_counter()
+    start = CLOCK()
     act()
-    return resident(peak=True) - before, time.perf_counter() - start
+    return resident(peak=True) - before, CLOCK() - start
 
 
 def apart(*arguments: object, threads: int) -> list[float]:
     """What this file prints as --measure in a process of its own."""
-    command = [sys.executable, __file__, "--threads", str(threads), "--measure", *map(str, arguments)]
+    busy = ["--busy"] if CLOCK is time.process_time else []
+    command = [sys.executable, __file__, "--threads", str(threads), *busy, "--measure", *map(str, arguments)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -144,13 +149,14 @@ def tiles(options: argparse.Namespace) -> None:
         assert abs(values["tiled_info_nce"] - values["two cross-entropies"]) < 1e-5, values
         assert abs(values["tiled_margin_softmax"] - values["masked_margin_softmax"]) < 2e-5, values
         seconds = in_turns(WAYS, inputs, repeats)
+        megabytes = {name: apart(name, B, threads=options.threads)[0] for name in WAYS}
         for name in WAYS:
-            against = "two cross-entropies" if "info" in name or "two" in name else "masked_margin_softmax"
-            mb, base = (apart(way, B, threads=options.threads)[0] for way in (name, against))
-            own = name == "tiled_info_nce"
-            time_aim, memory_aim = (aims.get((B, kind), "") if own else "" for kind in ("time", "memory"))
+            against = "masked_margin_softmax" if "margin" in name else "two cross-entropies"
+            mb, time_aim, memory_aim = megabytes[name], "", ""
+            if name == "tiled_info_nce":
+                time_aim, memory_aim = aims.get((B, "time"), ""), aims.get((B, "memory"), "")
             print(f"B = {B:<5}{name:24}{1000 * seconds[name]:8.0f}{seconds[name] / seconds[against]:8.2f}{time_aim:>6}"
-                  f"{mb:8.0f}{mb / base:8.2f}{memory_aim:>6}")  # fmt: skip
+                  f"{mb:8.0f}{mb / megabytes[against]:8.2f}{memory_aim:>6}", flush=True)  # fmt: skip
 
 
 def library(options: argparse.Namespace) -> None:
@@ -170,17 +176,15 @@ def library(options: argparse.Namespace) -> None:
     by_cosine = losses.TripletMarginLoss(margin=0.3, distance=distances.CosineSimilarity(), reducer=mean)
     by_distance = losses.TripletMarginLoss(margin=0.4, distance=squared, reducer=mean)
     lifted = losses.LiftedStructureLoss(neg_margin=1, pos_margin=0, reducer=mean)
-    pairs = losses.ContrastiveLoss(
-        neg_margin=2.0, distance=distances.LpDistance(normalize_embeddings=False), reducer=Squares()
-    )
+    euclidean = distances.LpDistance(normalize_embeddings=False)
+    pairs = {
+        "cosine": losses.ContrastiveLoss(1, 0, distance=distances.CosineSimilarity(), reducer=Squares()),
+        "euclidean": losses.ContrastiveLoss(0, 1, distance=euclidean, reducer=Squares()),
+    }
     n_pairs = losses.NPairsLoss(distance=distances.DotProductSimilarity(normalize_embeddings=False))
     few = torch.arange(128)  # of lifted_structure: the library makes a table of all positives and all negatives
     a, n = (few[:, None] != few).nonzero(as_tuple=True)
     across = few, 128 + few, torch.cat([a, 128 + n]), torch.cat([128 + n, a])
-
-    def mined(strategy: str) -> Loss:
-        miner = miners.BatchEasyHardMiner(pos_strategy="easy", neg_strategy=strategy, distance=squared)
-        return lambda x, y: by_distance(x, own, miner(x, own, y, own.clone()), y, own.clone())
 
     def both_ways(loss: Callable[..., torch.Tensor], label: torch.Tensor) -> Loss:
         return lambda x, y: sum(loss(i, label, ref_emb=j, ref_labels=label.clone()) for i, j in ((x, y), (y, x))) / 2
@@ -196,18 +200,19 @@ def library(options: argparse.Namespace) -> None:
     def ours(mining: str) -> Loss:
         return lambda x, y: triplet(x, y, margin=0.4, mining=mining).loss
 
-    def terms(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        found = contrastive_loss(x, y, label=kind, margin=2.0, distance="euclidean")
-        return found.attract + found.repel
+    def terms(distance: Literal["cosine", "euclidean"]) -> tuple[Loss, Loss]:
+        def mine(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            found = contrastive_loss(short * x, short * y, label=kind, distance=distance)
+            return found.attract + found.repel
+
+        return mine, lambda x, y: pairs[distance](short * x, kind, ref_emb=short * y, ref_labels=kind.clone())
 
     short = 0.2  # n_pair and contrastive_loss take vectors as they are
     cases: dict[str, tuple[Loss, Loss]] = {
         "info_nce": (lambda x, y: info_nce(x, y).loss, both_ways(losses.NTXentLoss(0.07), own)),
         "sup_con": (lambda x, y: sup_con(x, y, label=kind).loss, both_ways(losses.SupConLoss(0.07), kind)),
-        "contrastive_loss": (
-            lambda x, y: terms(short * x, short * y),
-            lambda x, y: pairs(short * x, kind, ref_emb=short * y, ref_labels=kind.clone()),  # the same both ways
-        ),
+        "contrastive, cosine": terms("cosine"),
+        "contrastive, Euclidean": terms("euclidean"),
         "hinge": (lambda x, y: hinge(x, y, margin=0.3, negatives="mean").loss / 2, both_ways(by_cosine, own)),
         "triplet, all": (ours("all"), both_ways(by_distance, own)),
         "triplet, semi-hard": (ours("semi-hard"), mined("semihard")),
@@ -358,9 +363,11 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all where none is named")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--busy", action="store_true", help="one thread, its processor time")
     parser.add_argument("--out", type=Path, help="where to draw the growth")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.threads = 1 if options.busy else options.threads
     torch.set_num_threads(options.threads)
     if options.measure:
         print(json.dumps(measure(options.measure[0], int(options.measure[1]))))
