@@ -99,6 +99,9 @@ def _one_way(
         own, fits = _chosen(
             ~negative, torch.arange(int((~negative).sum(1).max()), device=d.device).expand(len(d), -1), d
         )
+    if mining == "all" and one:
+        cost = F.relu(own - d + margin) * negative  # (B, B)
+        return cost.sum(), negative.sum(), (cost > 0).sum()
     if mining == "all":
         sums, counts = _hinges(d.masked_fill(~negative, torch.inf), own + margin)
         picked = (fits * negative.sum(1, keepdim=True)).sum()
@@ -133,7 +136,7 @@ def _hinges(values: torch.Tensor, thresholds: torch.Tensor) -> tuple[torch.Tenso
 
     By sorting: N log N in place of K N, and nothing larger than the input. Values may be infinite: they never count.
     """
-    ordered = values.sort(-1).values
+    ordered = values.contiguous().sort(-1).values  # of a transposed view it is not contiguous either
     count = torch.searchsorted(ordered.detach(), thresholds.detach().contiguous())
     below = F.pad(ordered.double().cumsum(-1), (1, 0))  # float64: a small difference of large sums
     return (count * thresholds.double() - below.gather(-1, count)).to(values.dtype), count
