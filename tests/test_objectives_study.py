@@ -99,6 +99,15 @@ def test_a_turned_space_is_turned_back(small):
     assert measure("deep CCA", steps=100)["recall@10"] > bare + 0.2
 
 
+def test_the_probe_meets_all_classes(monkeypatch):
+    """Clips sorted by class, as files often are: the first of them would show the probe one class only."""
+    train = made(300)
+    train = train.rows(train.label.argsort())
+    monkeypatch.setattr(study, "PROBE_ROWS", 90)
+    found = study.compete("cross-entropy", train, made(150, seed=1), steps=60)
+    assert found["probe"] > 0.7
+
+
 def test_describe_on_known_spaces():
     label = torch.arange(3).repeat_interleave(5)
     features = Features(torch.eye(15), torch.eye(15), label, ("a", "b", "c"))

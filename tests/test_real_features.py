@@ -169,4 +169,4 @@ def test_sentences():
     cca = linear_cca(train.audio, train.visual, components=20, ridge=1e-2)
     linear = found(cca.similarity(test.audio, test.visual))
     print(f"recall@10 among 200 sentences, CCA: {linear:.3f}, chance 0.05")
-    assert linear > 0.15
+    assert linear > 0.1
