@@ -270,6 +270,24 @@ def test_alignment_by_one_optimiser_brings_two_clouds_together():
     assert (audio.mean(0) - visual.mean(0) - shift.detach()).norm() < 0.25 * 2 * math.sqrt(3)
 
 
+def test_penalty_of_an_alignment_teaches_the_discriminator_only():
+    audio, visual = (x.requires_grad_() for x in pairs(5, 11, dtype=torch.float64))
+    net, grads, losses = network(dtype=torch.float64), [], []
+    for weight in (0.0, 3.0):
+        for x in (audio, visual, *net.parameters()):
+            x.grad = None
+        g = torch.Generator().manual_seed(1)
+        found = adversarial_alignment(audio, visual, discriminator=net, penalty=weight, generator=g)
+        found.loss.backward()
+        losses.append(found.loss.detach())
+        grads.append([x.grad.clone() for x in (audio, visual, net[0].weight)])
+    slope = gradient_penalty(net, audio, visual, norm=0.0, generator=torch.Generator().manual_seed(1)).loss
+    assert_same(losses[1], losses[0] + 3 * slope)
+    assert_same(grads[0][0], grads[1][0])
+    assert_same(grads[0][1], grads[1][1])
+    assert (grads[0][2] - grads[1][2]).abs().max() > 1e-4
+
+
 def test_alignment_is_finite_for_hard_embeddings():
     criterion = AdversarialAlignment(11)
     assert_finite(lambda a, v: criterion(a, v).loss)
