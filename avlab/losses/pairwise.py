@@ -78,9 +78,9 @@ def contrastive_loss(
             if extra is not None
         ]
         near, far = int(match.sum()), B * B - int(match.sum())
-        pulled = (apart.square() * match).sum()
-        shortfall = (margin - apart).clamp_min(0) * ~match
-        pushed, active = shortfall.square().sum(), (shortfall.detach() > 0).sum()
+        pulled = (apart.diagonal() if label is None else apart[match]).square().sum()
+        shortfall = (margin - apart).masked_fill(match, 0).clamp_min(0)
+        pushed, active = shortfall.square().sum(), shortfall.detach().count_nonzero()
         for more in further:
             short = (margin - more).clamp_min(0)
             pushed, active, far = pushed + short.square().sum(), active + (short.detach() > 0).sum(), far + len(more)
@@ -95,8 +95,7 @@ def _distances(anchors: torch.Tensor, others: torch.Tensor, distance: str) -> to
         return 1 - (cosines(anchors, others) if others.ndim == 2 else cosines_to_extra(anchors, others))
     check_extra(anchors, others)
     a, o = at_least_float32(anchors), at_least_float32(others)
-    # not by way of a matrix product: it would cancel where points nearly coincide, which is where the pull must end
-    exact = "donot_use_mm_for_euclid_dist"
-    return (
-        torch.cdist(a, o, compute_mode=exact) if o.ndim == 2 else torch.cdist(a[:, None], o, compute_mode=exact)[:, 0]
-    )
+    if o.ndim == 3:
+        return torch.cdist(a[:, None], o)[:, 0]
+    middle = a.detach().mean(0)  # distances do not depend on it; near it, the matrix product inside cancels less
+    return torch.cdist(a - middle, o - middle)
