@@ -74,8 +74,8 @@ def soft_label_distillation(
 
     All (B, K) logits of K classes; the sum of one such term for sounds and one for pictures. Nats, 0 where the student
     answers like the teacher. A high `temperature` shows what the teacher holds for the second best; `T^2` keeps the
-    size of the gradient about the same over temperatures (Hinton et al. 2015). With one-hot answers of the teacher and T = 1 it is
-    `class_cross_entropy`. The survey's equation 3 has no such form; its text speaks of predictions too.
+    size of the gradient about the same over temperatures (Hinton et al. 2015). With one-hot answers of the
+    teacher and T = 1 it is `class_cross_entropy`. Equation 3 has no such form; the survey's text names predictions too.
 
     Raises `ValueError` where the four shapes are not one (B, K) or the temperature is not above 0.
 
