@@ -145,7 +145,7 @@ def test_names_that_are_none(monkeypatch):
         study.load("air")
     monkeypatch.delenv("AVLAB_CLIPS", raising=False)
     with pytest.raises(FileNotFoundError, match="set AVLAB_CLIPS"):
-        study.load.__wrapped__("letters")
+        study._loaded.__wrapped__("letters", 0)
 
 
 def test_the_grid_is_a_study(small, tmp_path):

@@ -333,14 +333,18 @@ RIDGES = (1e-3, 1e-2, 1e-1)
 DATA = ("world", "letters", "sentences", "videos", "digits")
 
 
-@functools.lru_cache(maxsize=32)
 def load(data: str, seed: int = 0) -> tuple[Features, Features, int]:
     """Features to learn from and to test on, and how many of the first rows are no changed copies of others.
 
     `data` is one of `DATA`; "world" and "digits" (which picture goes with which sound) depend on the seed, of the real
-    ones only the start of the projectors and the order of clips do. Raises `ValueError` for another name, and
-    `FileNotFoundError` where real features are not there.
+    ones only the start of the projectors and the order of clips do. Kept in memory. Raises `ValueError` for another
+    name, and `FileNotFoundError` where real features are not there.
     """
+    return _loaded(data, seed if data in ("world", "digits") else 0)
+
+
+@functools.lru_cache(maxsize=16)
+def _loaded(data: str, seed: int) -> tuple[Features, Features, int]:
     if data == "world":
         train, test = world_features("L1", seed=seed, train=1536, test=256)
         return train, test, len(train)
