@@ -300,8 +300,8 @@ def labelled(B: int = 7, D: int = 5) -> tuple[torch.Tensor, torch.Tensor, torch.
 
 def test_correlation_cross_entropy_is_the_slow_loop_and_torchs_binary_cross_entropy():
     audio, visual, label = labelled()
-    for scale in (0.5, 7.0):
-        found = correlation_cross_entropy(audio, visual, label=label, scale=scale)
+    for scale, intercept in ((0.5, 0.0), (7.0, -2.3)):
+        found = correlation_cross_entropy(audio, visual, label=label, scale=scale, intercept=intercept)
         for term, x, y in (
             (found.across, audio, visual),
             (found.within_audio, audio, audio),
@@ -310,14 +310,14 @@ def test_correlation_cross_entropy_is_the_slow_loop_and_torchs_binary_cross_entr
             slow = 0.0
             for i in range(7):
                 for j in range(7):
-                    A = scale * F.cosine_similarity(x[i], y[j], dim=0).item()
+                    A = scale * F.cosine_similarity(x[i], y[j], dim=0).item() + intercept
                     slow += (math.log(1 + math.exp(A)) - (label[i] == label[j]).item() * A) / 49
             assert term.item() == pytest.approx(slow, abs=1e-9)
-            A = scale * F.cosine_similarity(x[:, None], y[None], dim=-1)
+            A = scale * F.cosine_similarity(x[:, None], y[None], dim=-1) + intercept
             assert_same(term, F.binary_cross_entropy_with_logits(A, (label[:, None] == label).double()))
         assert_same(found.loss, found.across + found.within_audio + found.within_visual)
         assert found.positive_share.item() == pytest.approx(15 / 49)
-        assert_same(found.logits[2, 4], scale * F.cosine_similarity(audio[2], visual[4], dim=0))
+        assert_same(found.logits[2, 4], scale * F.cosine_similarity(audio[2], visual[4], dim=0) + intercept)
         assert found.same[0, 2]
         assert not found.same[0, 1]
 
@@ -332,8 +332,12 @@ def test_correlation_cross_entropy_known_values():
     assert correlation_cross_entropy(perfect, perfect, label=label, scale=20.0).loss.item() < 1e-7
     zero = torch.zeros(5, 3)
     assert correlation_cross_entropy(zero, zero, label=label).across.item() == pytest.approx(math.log(2))
-    alone = correlation_cross_entropy(*pairs(9, 4), label=torch.arange(9))
+    alone = correlation_cross_entropy(
+        torch.zeros(9, 4), torch.zeros(9, 4), label=torch.arange(9), intercept=-math.log(8)
+    )
     assert alone.positive_share.item() == pytest.approx(1 / 9)
+    rare = -(math.log(1 / 9) + 8 * math.log(8 / 9)) / 9  # the entropy of how rare a yes is: all that an intercept knows
+    assert alone.across.item() == pytest.approx(rare)
 
 
 def test_equation_5_as_printed_loses_the_mean_and_the_pairs():

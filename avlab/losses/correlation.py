@@ -205,7 +205,7 @@ def deep_cca(
 class CorrelationCrossEntropy(NamedTuple):
     """`loss` = `across` + `within_audio` + `within_visual` (scalars, nats a pair); what was asked and with what result.
 
-    `logits` (B, B) = scale * cosine of each sound with each picture, `same` (B, B) bool the pairs of one class,
+    `logits` (B, B) = scale * cosine + intercept, a sound a row; `same` (B, B) bool the pairs of one class,
     `positive_share` in (0, 1] the share of those.
     """
 
@@ -219,20 +219,27 @@ class CorrelationCrossEntropy(NamedTuple):
 
 
 def correlation_cross_entropy(
-    audio: torch.Tensor, visual: torch.Tensor, *, label: torch.Tensor, scale: float = 0.5
+    audio: torch.Tensor,
+    visual: torch.Tensor,
+    *,
+    label: torch.Tensor,
+    scale: float = 0.5,
+    intercept: float = 0.0,
 ) -> CorrelationCrossEntropy:
     """Are these two of one class? Logistic regression on the cosine, for all pairs across and within the modalities.
 
-    `A_ij = scale cos(a_i, v_j)`, `across = 1/B^2 sum_ij (log(1 + exp(A_ij)) - y_ij A_ij)` with `y_ij` = 1 where labels
-    agree, else 0; `within_audio` and `within_visual` likewise of `cos(a_i, a_j)` and `cos(v_i, v_j)`. `label` (B,);
-    where no class is known, `torch.arange(B)` makes a positive of each clip with itself alone (share 1/B).
+    `A_ij = scale cos(a_i, v_j) + intercept`; `across = 1/B^2 sum_ij (log(1 + exp(A_ij)) - y_ij A_ij)`, `y_ij` = 1 where
+    labels agree, else 0; `within_audio` and `within_visual` likewise of `cos(a_i, a_j)` and `cos(v_i, v_j)`. `label`
+    (B,); where no class is known, `torch.arange(B)` makes a positive of each clip with itself alone (share 1/B). So
+    rare a yes needs an `intercept` well below 0 and a scale of about 10: without, all cosines stay near 0.
     No covariance: costs grow with `B^2 D`, any batch will do. A zero vector has the probability 1/2 with everybody.
 
     With `scale` 1/2 a probability stays between 0.378 and 0.622 and the best loss is 0.474 nats a pair and term, not 0;
     a larger scale lets it be surer. Guessing costs log 2 = 0.693.
 
     Reference: survey equation 5, 186 (DSCMR). Differs from the survey: the print's right-hand side has lost the mean
-    over pairs, its label and embeddings carry no index, and of three terms only the first is there.
+    over pairs, its label and embeddings carry no index, and of three terms only the first is there; the intercept is an
+    addition (as in Zhai et al. 2023), 0 is the survey's.
 
     Raises `ValueError` where shapes do not fit, labels are no whole numbers, or the scale is not above 0.
 
@@ -247,7 +254,7 @@ def correlation_cross_entropy(
         raise ValueError(f"the scale must be above 0, got {scale}; 0.5 is the survey's, 10 is sure of itself")
     same = label[:, None] == label[None]  # (B, B)
     with full_precision(audio):
-        logits = scale * cosines(audio, visual)
-        within = [scale * cosines(x, x) for x in (audio, visual)]
-        terms = [(F.softplus(A) - same * A).mean() for A in (logits, *within)]
-    return CorrelationCrossEntropy(sum(terms[1:], terms[0]), *terms, logits, same, same.float().mean())
+        views = ((audio, visual), (audio, audio), (visual, visual))
+        logits = [scale * cosines(x, y) + intercept for x, y in views]
+        terms = [(F.softplus(A) - same * A).mean() for A in logits]
+    return CorrelationCrossEntropy(sum(terms[1:], terms[0]), *terms, logits[0], same, same.float().mean())
