@@ -80,15 +80,15 @@ def contrastive_loss(
         ]
         near = int(match.sum())
         far = B * B - near
-        pulled = _squares(apart.diagonal() if label is None else apart[match])
+        pulled = _squares(apart.diagonal() if label is None else apart.masked_fill(~match, 0))
         shortfall = F.relu((margin - apart).masked_fill(match, 0))
-        pushed, active = _squares(shortfall), shortfall.detach().count_nonzero()
+        pushed, active = _squares(shortfall), shortfall.detach().sign().sum()
         for more in further:
             short = F.relu(margin - more)
-            pushed, active, far = pushed + _squares(short), active + short.detach().count_nonzero(), far + len(more)
+            pushed, active, far = pushed + _squares(short), active + short.detach().sign().sum(), far + len(more)
         attract, repel = pulled / near, pushed / max(far, 1)
         loss = (attract + repel) / 2 if balanced else (pulled + pushed) / (near + far)
-    return Contrastive(loss, apart, attract, repel, active.to(loss.dtype) / max(far, 1))
+    return Contrastive(loss, apart, attract, repel, active / max(far, 1))
 
 
 def _squares(x: torch.Tensor) -> torch.Tensor:
