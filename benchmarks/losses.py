@@ -240,7 +240,7 @@ def library(options: argparse.Namespace) -> None:
 
 
 def growth(options: argparse.Namespace) -> None:
-    sizes = [2**n for n in range(9, 15)]
+    sizes = [2**n for n in range(10, 15)]
     found: dict[str, dict[int, tuple[float, float]]] = {name: {} for name in ("two cross-entropies", "tiled_info_nce")}
     print(f"\nD = {D}, one step in a process of its own\n{'B':>6}", *(f"{name:>30}" for name in found))
     for B in sizes:
@@ -248,11 +248,12 @@ def growth(options: argparse.Namespace) -> None:
             if name == "tiled_info_nce" or B <= 8192:
                 line[B] = tuple(apart(name, B, threads=options.threads))
         print(
-            f"{B:6}", *(f"{line[B][0]:14.0f} MB {line[B][1]:10.3f} s" if B in line else "" for line in found.values())
+            f"{B:6}",
+            *(f"{line[B][0]:14.0f} MB {line[B][1]:10.3f} s" if B in line else " " * 30 for line in found.values()),
         )
     if options.out is None:
         return
-    from avlab.show.style import SIGHT, SOUND, in_style
+    from avlab.show.style import CHANCE, SIGHT, in_style
 
     def draw() -> None:
         from matplotlib.figure import Figure
@@ -260,18 +261,20 @@ def growth(options: argparse.Namespace) -> None:
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         panels = figure.subplots(1, 2)
         for panel, place, unit_name in zip(panels, (0, 1), ("memory of a step, MB", "time of a step, s"), strict=True):
-            for (name, line), colour in zip(found.items(), (SOUND, SIGHT), strict=True):
-                panel.plot(list(line), [max(x[place], 0.5) for x in line.values()], "o-", color=colour)
+            for (name, line), colour in zip(found.items(), (CHANCE, SIGHT), strict=True):
+                panel.plot(list(line), [x[place] for x in line.values()], "o-", color=colour)
                 last = max(line)
                 panel.annotate(name, (last, line[last][place]), (-6, 6), textcoords="offset points", ha="right",
                                color=colour)  # fmt: skip
             panel.set(xscale="log", yscale="log", xlabel="batch size B", ylabel=unit_name)
             panel.set_xticks(sizes, [f"{B:,}" for B in sizes])
+            panel.yaxis.set_major_formatter("{x:g}")
+            panel.margins(y=0.15)
             panel.minorticks_off()
         mb = [line[8192][0] for line in found.values()]
         seconds = [line[8192][1] for line in found.values()]
-        panels[0].set_title(f"At B = 8,192 the table takes {mb[0] / mb[1]:.0f} times the memory")
-        panels[1].set_title(f"and {seconds[0] / seconds[1]:.1f} times as long")
+        panels[0].set_title(f"Memory at B = 8,192: {mb[0] / mb[1]:.0f} times less in tiles")
+        panels[1].set_title(f"and time: {seconds[0] / seconds[1]:.1f} times less")
         figure.savefig(options.out, dpi=110)
 
     with in_style():
