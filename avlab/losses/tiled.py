@@ -54,10 +54,11 @@ def tiled_info_nce(
 
     `audio`, `visual` (B, D); nats, lower is better; mean of both directions, or audio-to-visual alone where not
     `symmetric`. With `label` (B,) clips of one class are no negatives of each other. Gradients for both embeddings and
-    for the temperature, of first order only. Exact: equal to `info_nce` to 1e-6 in
-    float64, and in float32 to 1e-5 in value and 1e-5 of the largest entry in gradient (sums in another order). A
-    temperature so low that float32 loses terms (below 0.015) is handled row by row where that happens. Reference 4, 6;
-    van den Oord et al. 2018. Differs from the survey: equation 16 as in `info_nce`.
+    for the temperature, of first order only. Exact: equal to `info_nce` to 1e-6 in float64, and in float32 to 1e-5 in
+    value and to 1e-5 of the largest entry in gradient (sums in another order). A temperature so low that float32 loses
+    terms (below 0.015) is handled row by row where that happens. References 4, 6; van den Oord et al. 2018.
+
+    Differs from the survey: equation 16 as printed repeats the matched pair, as said in `info_nce`.
 
     Raises `ValueError` where the shapes are not one (B, D), the label does not fit, or the temperature is not above 0.
 
@@ -104,8 +105,9 @@ def tiled_margin_softmax(
     The sum of both directions; `s_ij = cos(a_i, v_j)`, `c` is `scale`. `audio`, `visual` (B, D). `M` is 1 for all but
     the diagonal, or for pairs of different `label` (B,). `margin`, in cosine, is a number, one for each clip (B,), or
     one (B,) for sounds and one for pictures. Nats, lower is better. Gradients, of first order only, for both inputs,
-    margin and scale; exact as `tiled_info_nce`. References 63, 116. Differs from the survey: equation 13 as in
-    `masked_margin_softmax`.
+    margin and scale; exact as `tiled_info_nce`. References 63, 116.
+
+    Differs from the survey: equation 13 as printed loses an index, as said in `masked_margin_softmax`.
 
     Raises `ValueError` where shapes do not fit or the scale is not above 0.
 
