@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,6 +30,24 @@ def made(M: int = 192, seed: int = 0, noise: float = 0.3) -> Features:
 def small(monkeypatch):
     """Every data set stands for 192 and 67 clips made up in an instant."""
     monkeypatch.setattr(study, "load", lambda data, seed=0: (made(), made(67, seed=1), 192))
+
+
+@pytest.fixture
+def small_files(tmp_path, monkeypatch):
+    """A folder of real features with a file of 120 videos that are none."""
+    train, test = made(90), made(30, seed=1)
+    folder = tmp_path / "clips" / "features" / "ccv"
+    folder.mkdir(parents=True)
+    np.savez(
+        folder / "ccv.npz",
+        audio_mfcc=torch.cat([train.audio, test.audio]).numpy(),
+        visual_sift=torch.cat([train.visual, test.visual]).numpy()[:, :6],
+        visual_stip=torch.cat([train.visual, test.visual]).numpy()[:, 6:],
+        label=torch.cat([train.label, test.label]).numpy().astype(np.int16),
+        class_names=np.array(["a", "b", "c"]),
+        split=np.array(["train"] * 90 + ["test"] * 30),
+    )
+    monkeypatch.setenv("AVLAB_CLIPS", str(tmp_path / "clips"))
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -190,3 +209,13 @@ def test_the_command_line(tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"0 runs made, 0 found, {len(OBJECTIVES) + 1} failed" in done.stdout
     assert "set AVLAB_CLIPS to the folder" in done.stdout
+
+
+@pytest.mark.slow
+def test_processes_share_the_work(small_files, tmp_path):
+    """Processes started anew, as on any system; what they need is found by name."""
+    some = {"objectives": [LINEAR], "data": ["videos"], "seeds": [0, 1], "values": 1, "budgets": ["steps"]}
+    found = study.study(tmp_path / "t.csv", jobs=2, progress=False, **some)
+    assert (found.made, len(found.failed)) == (2, 0)
+    again = study.study(tmp_path / "t.csv", jobs=1, progress=False, **some)
+    assert (again.made, again.found) == (0, 2)

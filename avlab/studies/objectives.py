@@ -567,4 +567,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from avlab.studies import objectives  # by its own name, which is part of a run's key
+
+    objectives.main()
