@@ -239,16 +239,16 @@ def test_center_loss_moving_all_changes_nothing_but_the_senses_count_alike():
 
 
 def test_center_loss_module_learns_or_moves_its_centres():
-    audio, visual = (x.float() for x in double())
-    learned = CenterLoss(K, D)
+    audio, visual = double()
+    learned = CenterLoss(K, D).double()
     assert [p.shape for p in learned.parameters()] == [(K, D)]
-    torch.testing.assert_close(learned.centres.norm(dim=1), torch.ones(K))
+    assert_same(learned.centres.norm(dim=1), torch.ones(K))
     found = learned(audio, visual, LABEL)
     assert_same(found.loss, center_loss(audio, visual, label=LABEL, centres=learned.centres).loss)
     found.loss.backward()
     assert learned.centres.grad.abs().sum() > 0
 
-    moving = CenterLoss(K + 1, D, update="mean", rate=0.3)
+    moving = CenterLoss(K + 1, D, update="mean", rate=0.3).double()
     assert not list(moving.parameters())
     assert "centres" in moving.state_dict()
     before = moving.centres.clone()
@@ -260,7 +260,7 @@ def test_center_loss_module_learns_or_moves_its_centres():
     both, label = torch.cat([audio, visual]), torch.cat([LABEL, LABEL])
     for k in range(K):  # Wen et al., equation 4
         mine = both[label == k]
-        step = sum((x - before[k] for x in mine), torch.zeros(D)) / (1 + len(mine))
+        step = sum((x - before[k] for x in mine), torch.zeros(D, dtype=torch.float64)) / (1 + len(mine))
         assert_same(moving.centres[k], before[k] + 0.3 * step)
     assert torch.equal(moving.centres[K], before[K])  # no clip of this class: stays
     rest = moving.eval().centres.clone()
@@ -281,9 +281,9 @@ def test_moving_centres_settle_at_the_means():
 
 
 def test_classifier_is_one_matrix_for_both_senses():
-    audio, visual = (x.float() for x in double())
+    audio, visual = double()
     for by, squared in (("cross_entropy", True), ("distance", True), ("distance", False)):
-        criterion = ClassifierLoss(K, D, by=by, squared=squared)
+        criterion = ClassifierLoss(K, D, by=by, squared=squared).double()
         assert [p.shape for p in criterion.parameters()] == [(K, D)]
         found = criterion(audio, visual, LABEL)
         logits = [F.linear(x, criterion.P) for x in (audio, visual)]

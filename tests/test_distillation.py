@@ -123,13 +123,13 @@ def test_soft_labels_adding_a_number_to_all_logits_changes_nothing_and_the_teach
 
 
 def test_adapter_bridges_widths():
-    a, v, ta, tv = (x.float() for x in four(D_teacher=WIDE))
-    one = FeatureDistillation(D, WIDE)
+    a, v, ta, tv = four(D_teacher=WIDE)
+    one = FeatureDistillation(D, WIDE).double()
     assert [p.shape for p in one.parameters()] == [(WIDE, D)]
     found = one(a, v, **teachers(ta, tv))
     W = one.audio_adapter.weight
     assert_same(found.loss, feature_distillation(a @ W.T, v @ W.T, **teachers(ta, tv)).loss)
-    two = FeatureDistillation(D, WIDE, shared=False, normalise=True)
+    two = FeatureDistillation(D, WIDE, shared=False, normalise=True).double()
     assert len(list(two.parameters())) == 2
     ours = two(a, v, **teachers(ta, tv))
     adapted = two.audio_adapter(a), two.visual_adapter(v)

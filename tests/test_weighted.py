@@ -88,9 +88,9 @@ def test_at_its_best_the_unit_of_a_term_does_not_matter():
 
 
 def test_module_sums_and_learns_what_its_terms_learn():
-    audio, visual = pairs(B, D)
+    audio, visual = pairs(B, D, dtype=torch.float64)
     label = torch.arange(B) % K
-    centre, nce = CenterLoss(K, D), InfoNCELoss()
+    centre, nce = CenterLoss(K, D).double(), InfoNCELoss().double()
     objectives = {"centre": centre, "nce": lambda a, v, label: nce(a, v), "align": align, "length": length}
     both = WeightedObjective(objectives, {"centre": 0.5, "length": 0.01})
     assert [p.shape for p in both.parameters()] == [(K, D)]  # what a lambda holds is hidden
