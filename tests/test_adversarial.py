@@ -357,7 +357,7 @@ def test_constraints_gradients_and_hard_inputs():
     options = {"correlation": 1.0, "metric": 1.0, "margin": 0.31}
     assert_gradient(lambda a, v: constrained(a, v, **options).loss)
     # at a vector of no length the gradient is 1e6 times too large for float16 itself: a loss scaler's task
-    assert_finite(lambda a, v: 1e-3 * constrained(a.float(), v.float(), **options).loss)
+    assert_finite(lambda a, v: constrained(a.float(), v.float(), **options).loss)
     label = torch.tensor([0, 0, 1, 2, 2])
     assert_finite(
         lambda a, v: (

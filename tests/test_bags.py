@@ -12,7 +12,6 @@ from avlab.losses.similarity import cosines
 from tests.objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 
 LABEL = torch.tensor([4, 2, 4, 4, 0])
-SCALE = 2**-10  # as a GradScaler would find: the gradient at a zero vector is 1e6 steep, float16 ends at 65504
 
 
 def bags(B=5, P=3, Q=2, D=11):
@@ -156,9 +155,9 @@ def test_gradients():
 
 
 def test_hard_inputs():
-    assert_finite(lambda a, v: SCALE * mil_nce(a[:, None].expand(-1, 3, -1), v).loss)
-    assert_finite(lambda a, v: SCALE * mil_nce(a, v, positive=(LABEL[:, None] == LABEL)[: len(a), : len(a)]).loss)
-    assert_finite(lambda a, v: SCALE * sup_con(a, v, label=LABEL[: len(a)]).loss)
+    assert_finite(lambda a, v: mil_nce(a[:, None].expand(-1, 3, -1), v).loss)
+    assert_finite(lambda a, v: mil_nce(a, v, positive=(LABEL[:, None] == LABEL)[: len(a), : len(a)]).loss)
+    assert_finite(lambda a, v: sup_con(a, v, label=LABEL[: len(a)]).loss)
     labels = torch.arange(11).expand(5, 11) % 3 == 0
     assert_finite(lambda a, v: multi_instance_multi_label(torch.stack([a, v], 1), labels=labels[: len(a)]).loss)
 

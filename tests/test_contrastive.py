@@ -155,7 +155,6 @@ def slow_rows(audio, visual, tau, label=None, extra=None):
 
 
 LABEL = torch.tensor([4, 2, 4, 4, 0])
-SCALE = 2**-10  # as a GradScaler would find: the gradient at a zero vector is 1e6 steep, float16 ends at 65504
 
 
 @pytest.mark.parametrize("shape", [(3, 11), (0, 11), (5, 2, 11)])
@@ -214,7 +213,7 @@ def test_gradient_and_hard_inputs_with_masks_and_extra():
     def loss(a, v):
         return info_nce(a, v, label=LABEL[: len(a)], negatives_visual=torch.zeros(2, 11), negatives_audio=v.detach())
 
-    assert_finite(lambda a, v: SCALE * loss(a, v).loss)
+    assert_finite(lambda a, v: loss(a, v).loss)
     assert_order_is_free(lambda a, v: info_nce(a, v, negatives_visual=torch.ones(2, 5).double()).loss)
 
 

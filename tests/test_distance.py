@@ -12,7 +12,6 @@ from avlab.losses.distance import (
     ClassifierLoss,
     center_loss,
     class_cross_entropy,
-    direction,
     embedding_distance,
     label_distance,
 )
@@ -173,21 +172,6 @@ def test_alignment_turning_both_senses_and_moving_them_changes_nothing():
         2 * embedding_distance(3 * audio, visual / 7, distance="cosine").loss,
         embedding_distance(*unit, distance="squared_l2").loss,
     )
-
-
-def test_direction_is_torchs_and_a_zero_vector_feels_nothing():
-    audio, _ = double()
-    for scale in (1.0, 1e6):
-        assert_same(direction(scale * audio), F.normalize(audio, dim=1))
-    audio[3] = 0
-    audio.requires_grad_()
-    found = direction(audio)
-    (found * torch.arange(D)).sum().backward()
-    assert torch.equal(found[3], torch.zeros(D, dtype=torch.float64))
-    assert torch.equal(audio.grad[3], torch.zeros(D, dtype=torch.float64))
-    along = (audio.grad * audio).sum(1)  # length does not count: no force along the vector
-    assert_same(along, torch.zeros(B))
-    assert audio.grad[2].abs().max() > 0
 
 
 # -- center loss

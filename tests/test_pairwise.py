@@ -12,7 +12,6 @@ from avlab.losses.similarity import cosines
 from tests.objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 
 LABEL = torch.tensor([4, 2, 4, 4, 0])
-SCALE = 2**-10  # as a GradScaler would find: the gradient at a zero vector is 1e6 steep, float16 ends at 65504
 
 
 def slow(audio, visual, margin, label, distance, extra_visual=()):
@@ -141,8 +140,8 @@ def test_gradient_and_hard_inputs(distance):
     options = {"distance": distance, "margin": 1.2}
     extra = {"negatives_visual": more, "negatives_audio": more[0]}
     assert_gradient(lambda a, v: contrastive_loss(a, v, **options, **extra).loss, B=4)
-    assert_finite(lambda a, v: SCALE * contrastive_loss(a, v, label=LABEL[: len(a)], **options).loss)
-    assert_finite(lambda a, v: SCALE * contrastive_loss(a, v, negatives_audio=v.detach(), **options).loss)
+    assert_finite(lambda a, v: contrastive_loss(a, v, label=LABEL[: len(a)], **options).loss)
+    assert_finite(lambda a, v: contrastive_loss(a, v, negatives_audio=v.detach(), **options).loss)
 
 
 def test_bad_input_is_named():

@@ -48,21 +48,6 @@ class Classified(NamedTuple):
     visual_logits: torch.Tensor
 
 
-def direction(x: torch.Tensor) -> torch.Tensor:
-    """`unit` of vectors (..., D) where a zero vector, which could turn anywhere, feels no force at all.
-
-    Its gradient in `unit` is finite and yet more than float16 can hold.
-
-    >>> x = torch.tensor([[0.0, 0.0], [2.0, 0.0]], requires_grad=True)
-    >>> direction(x)[:, 1].sum().backward()
-    >>> x.grad.tolist()
-    [[0.0, 0.0], [0.0, 0.5]]
-    """
-    x = at_least_float32(x)
-    nothing = (x == 0).all(dim=-1, keepdim=True)
-    return unit(torch.where(nothing, x.detach(), x))
-
-
 def class_cross_entropy(audio: torch.Tensor, visual: torch.Tensor, *, label: torch.Tensor) -> BothSenses:
     """Cross-entropy of class logits for both senses: `-mean_i log softmax(a_i)[y_i] - mean_i log softmax(v_i)[y_i]`.
 
@@ -174,7 +159,7 @@ def center_loss(
 def _distances(x: torch.Tensor, y: torch.Tensor, distance: str) -> torch.Tensor:
     """Row by row: (B, D), (B, D) -> (B,)."""
     if distance == "cosine":
-        return 1 - (direction(x) * direction(y)).sum(1)
+        return 1 - (unit(x) * unit(y)).sum(1)
     off = at_least_float32(x) - at_least_float32(y)
     of: dict[str, Callable[[], torch.Tensor]] = {
         "l1": lambda: off.abs().sum(1),

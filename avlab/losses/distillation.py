@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from avlab.losses.distance import BothSenses, direction
-from avlab.losses.similarity import at_least_float32, check_pairs, full_precision
+from avlab.losses.distance import BothSenses
+from avlab.losses.similarity import at_least_float32, check_pairs, full_precision, unit
 
 
 def _check_teacher(audio: torch.Tensor, visual: torch.Tensor, audio_teacher: torch.Tensor, visual_teacher: torch.Tensor,
@@ -57,7 +57,7 @@ def feature_distillation(
     parts = []
     with full_precision(audio):
         for own, teacher in ((audio, audio_teacher), (visual, visual_teacher)):
-            own, teacher = ((direction if normalise else at_least_float32)(x) for x in (own, teacher.detach()))
+            own, teacher = ((unit if normalise else at_least_float32)(x) for x in (own, teacher.detach()))
             parts.append((own - teacher).square().sum(1).mean())
     return BothSenses(parts[0] + parts[1], *parts)
 

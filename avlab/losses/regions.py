@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 
 from avlab.losses.similarity import full_precision, unit
-from avlab.models.localizer import attention_pool
 
 
 def region_maps(audio: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
@@ -43,7 +42,7 @@ def region_scores(
     """One score a pair, from the places: (A, D), (B, D, h, w) -> (A, B), for `info_nce_from_scores`.
 
     "mean" takes the picture as a whole; "max" only its best place (hard: all gradient goes there); "softmax" weighs
-    places by `softmax(sharpness m)` (as `avlab.models.localizer.attention_pool`), "logsumexp" is
+    places by `softmax(sharpness m)` (what `avlab.models.localizer` does), "logsumexp" is
     `log(mean exp(sharpness m)) / sharpness`: both soft, between mean (sharpness 0) and maximum (infinite).
     Raises `ValueError` where shapes do not fit, the sharpness is not above 0, or for another pool.
 
@@ -60,7 +59,8 @@ def region_scores(
     if pool == "max":
         return maps.amax((-2, -1))
     if pool == "softmax":
-        return attention_pool(maps, sharpness=sharpness)
+        flat = maps.flatten(-2)
+        return ((sharpness * flat).softmax(-1) * flat).sum(-1)
     if pool == "logsumexp":
         count = maps.new_tensor(maps.shape[-2] * maps.shape[-1])
         return ((sharpness * maps).flatten(-2).logsumexp(-1) - count.log()) / sharpness

@@ -60,16 +60,16 @@ def move(centres, points, label, rate):
         "wrong": {
             "the distance within pairs alone": """\
 def relative(audio, visual):
-    return (direction(audio) - direction(visual)).square().sum(1).mean().item()
+    return (unit(audio) - unit(visual)).square().sum(1).mean().item()
 """,
             "counts pairs among the strangers": """\
 def relative(audio, visual):
-    distance = torch.cdist(direction(audio), direction(visual)).square()
+    distance = torch.cdist(unit(audio), unit(visual)).square()
     return (distance.diagonal().mean() / distance.mean()).item()
 """,
             "upside down": """\
 def relative(audio, visual):
-    distance = torch.cdist(direction(audio), direction(visual)).square()
+    distance = torch.cdist(unit(audio), unit(visual)).square()
     strangers = ~torch.eye(len(audio), dtype=torch.bool)
     return (distance[strangers].mean() / distance.diagonal().mean().clamp_min(1e-9)).item()
 """,
@@ -81,12 +81,12 @@ def relative(audio, visual):
 """,
             "strangers of the same sense": """\
 def relative(audio, visual):
-    own = (direction(audio) - direction(visual)).square().sum(1).mean()
-    return (own / torch.pdist(direction(audio)).square().mean()).item()
+    own = (unit(audio) - unit(visual)).square().sum(1).mean()
+    return (own / torch.pdist(unit(audio)).square().mean()).item()
 """,
             "not squared": """\
 def relative(audio, visual):
-    distance = torch.cdist(direction(audio), direction(visual))
+    distance = torch.cdist(unit(audio), unit(visual))
     strangers = ~torch.eye(len(audio), dtype=torch.bool)
     return (distance.diagonal().mean() / distance[strangers].mean()).item()
 """,
@@ -94,7 +94,7 @@ def relative(audio, visual):
         "right": {
             "from cosines": """\
 def relative(audio, visual):
-    far = 1 - direction(audio) @ direction(visual).T
+    far = 1 - unit(audio) @ unit(visual).T
     B, own = len(far), far.diagonal().sum()
     return float(own / B / ((far.sum() - own) / (B * (B - 1))))
 """,
