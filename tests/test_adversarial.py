@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 from torch import nn
 
 from avlab.losses.adversarial import (
@@ -18,7 +19,6 @@ from avlab.losses.adversarial import (
     gradient_penalty,
     reverse_gradient,
 )
-from tests.objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 
 KINDS = ("minimax", "non-saturating", "hinge", "wasserstein")
 

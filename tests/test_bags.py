@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 
 from avlab.losses.bags import mil_nce, multi_instance_multi_label, sup_con
 from avlab.losses.contrastive import info_nce
 from avlab.losses.similarity import cosines
-from tests.objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 
 LABEL = torch.tensor([4, 2, 4, 4, 0])
 

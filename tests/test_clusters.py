@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from avlab.losses.clusters import cluster_labels, swapped_cluster_loss
-from tests.objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 
 
 def planted(each=13, C=4, D=6, seed=0):

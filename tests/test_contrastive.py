@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 
 from avlab.losses.contrastive import InfoNCELoss, check_extra, cosines_to_extra, info_nce, info_nce_from_scores
-from tests.objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 
 
 def pair(B: int = 5, D: int = 11, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

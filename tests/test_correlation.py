@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 
 from avlab.losses.correlation import correlation_cross_entropy, deep_cca, linear_cca
-from tests.objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 
 
 def views(B: int = 97, D1: int = 7, D2: int = 5, shared: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

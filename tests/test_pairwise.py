@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 
 from avlab.datasets.shifts import shifted
 from avlab.losses.pairwise import contrastive_loss
 from avlab.losses.similarity import cosines
-from tests.objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 
 LABEL = torch.tensor([4, 2, 4, 4, 0])
 

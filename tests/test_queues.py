@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from objectives import assert_same, pairs
 
 from avlab.losses.contrastive import info_nce
 from avlab.losses.queues import MemoryBank, Queue, active_negatives
 from avlab.losses.similarity import cosines, unit
-from tests.objectives import assert_same, pairs
 
 
 def test_queue_is_a_list_that_forgets():

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 
 from avlab.losses.redundancy import barlow_twins, vicreg
-from tests.objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 
 
 def test_barlow_twins_is_the_slow_loop():

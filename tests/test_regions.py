@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from objectives import assert_finite, assert_gradient, assert_same
 
 from avlab.losses.contrastive import info_nce, info_nce_from_scores
 from avlab.losses.regions import region_maps, region_scores, tri_map_loss
 from avlab.models.localizer import DualEncoder, attention_pool
-from tests.objectives import assert_finite, assert_gradient, assert_same
 
 POOLS = ("mean", "max", "softmax", "logsumexp")
 

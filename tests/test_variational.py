@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
 from avlab.losses.variational import (
@@ -18,7 +19,6 @@ from avlab.losses.variational import (
     reparameterise,
     warm_up,
 )
-from tests.objectives import assert_finite, assert_gradient, assert_order_is_free, assert_same, pairs
 
 
 def posteriors(B: int = 5, D: int = 3, seed: int = 0) -> tuple[torch.Tensor, ...]:

@@ -119,7 +119,12 @@ def info_nce_from_scores(
 
 
 def check_extra(anchors: torch.Tensor, negatives: torch.Tensor) -> None:
-    """Raises `ValueError` unless negatives of anchors (B, D) are (K, D), or (B, M, D) with M of its own for each."""
+    """Raises `ValueError` unless negatives of anchors (B, D) are (K, D), or (B, M, D) with M of its own for each.
+
+    >>> check_extra(torch.ones(2, 3), torch.ones(4, 5))
+    Traceback (most recent call last):
+    ValueError: negatives must be (K, 3) or (2, M, 3), got (4, 5)
+    """
     B, D = anchors.shape
     if negatives.ndim not in (2, 3) or negatives.shape[-1] != D or (negatives.ndim == 3 and len(negatives) != B):
         raise ValueError(f"negatives must be (K, {D}) or ({B}, M, {D}), got {tuple(negatives.shape)}")
