@@ -21,7 +21,8 @@ class Features:
     """`audio` (M, D1), `visual` (M, D2), row `i` of both from one clip; `label` (M,), its place in `kinds`.
 
     `causes` maps the name of a cause of the clip's first thing ("size", "x", "y", "material") to (M,) float32;
-    materials by their place in `materials`. Empty where causes are not known.
+    materials by their place in `materials`. Empty where causes are not known. Whole encoders take the clips themselves
+    (`world_clips`): spectrograms (M, F, T) in place of `audio`, motion residuals (M, 3 + N, H, W) of `visual`.
     """
 
     audio: torch.Tensor
@@ -84,6 +85,24 @@ def world_features(
 
     Test clips have the indices from 0 on, clips to learn from those from 100,000 on, as in `lesson_clips`.
     """
+    pairs, causes = _rendered(level, seed, kinds, train, test)
+    whole = Features(*paired_features(pairs), pairs.label, pairs.kinds, causes)
+    return standardised(whole.rows(slice(train)), whole.rows(slice(train, None)))
+
+
+def world_clips(
+    level: str = "L1", *, seed: int = 0, kinds: Sequence[str] | None = None, train: int = 1536, test: int = 256
+) -> tuple[Features, Features]:
+    """The same clips as those of `world_features`, as spectrograms and motion residuals, for whole encoders."""
+    pairs, causes = _rendered(level, seed, kinds, train, test)
+    whole = Features(pairs.spectrogram, pairs.residual, pairs.label, pairs.kinds, causes)
+    return whole.rows(slice(train)), whole.rows(slice(train, None))
+
+
+def _rendered(
+    level: str, seed: int, kinds: Sequence[str] | None, train: int, test: int
+) -> tuple[Pairs, dict[str, torch.Tensor]]:
+    """Pairs of the clips to learn from, then of those to test on, and the causes of each clip's first thing."""
     world = World(level=level, seed=seed, kinds=kinds)
     indices = [*range(100_000, 100_000 + train), *range(test)]
     pairs = render(world, indices)
@@ -91,5 +110,4 @@ def world_features(
     materials = sorted({thing["material"] for thing in things})
     causes = {name: torch.tensor([thing[name] for thing in things]).float() for name in ("size", "x", "y")}
     causes["material"] = torch.tensor([float(materials.index(thing["material"])) for thing in things])
-    whole = Features(*paired_features(pairs), pairs.label, pairs.kinds, causes)
-    return standardised(whole.rows(slice(train)), whole.rows(slice(train, None)))
+    return pairs, causes

@@ -2,8 +2,8 @@
 
 Survey section 3.2 iv and v, equation 16, references 4, 6, 90; after van den Oord et al. 2018. More negatives than the
 batch holds (a queue, a bank, shifted copies of a clip) are taken as they are given; where they come from stands in
-`avlab.losses.queues` and `avlab.datasets.shifts`. Several right answers: `avlab.losses.bags`. Left out here: tiles for
-batches so large that (B, B) does not fit into memory, and gathering negatives from several machines.
+`avlab.losses.queues` and `avlab.datasets.shifts`. Several right answers: `avlab.losses.bags`. Batches so large that
+(B, B) does not fit into memory: `avlab.losses.tiled`; batches spread over processes: `avlab.losses.gathered`.
 
 Conventions as in `avlab.losses.similarity`: every other row of the batch is a negative, `log B` is what guessing costs.
 """

@@ -74,7 +74,8 @@ def mean_average_precision(similarity: torch.Tensor, relevance: torch.Tensor) ->
         raise ValueError(f"{len(none)} queries have no relevant candidate (the first is {none[0]}): drop them first")
     scores, order = similarity.sort(dim=1, descending=True)
     hits = relevance.gather(1, order)
-    at_least = torch.searchsorted(-scores, -scores, right=True)  # how many candidates score as high or higher: (A, B)
+    falling = (-scores).contiguous()  # a transposed matrix stays transposed through a sort
+    at_least = torch.searchsorted(falling, falling, right=True)  # how many candidates score as high or higher: (A, B)
     precision = hits.cumsum(dim=1).gather(1, at_least - 1).double() / at_least
     return ((precision * hits).sum(dim=1) / hits.sum(dim=1)).mean().item()
 

@@ -5,6 +5,9 @@ a ranking of luck. `measure` trains one and says what its space is good for; `av
 
     python -m avlab.studies.objectives --profile full --out data/results/objectives.csv.gz --jobs 2
 
+Projectors on stored features carry the grid, at seconds a run. The `LEADING` objectives are also asked of whole
+encoders, which learn from the clips themselves: what holds for a projector need not hold for what lies below it.
+
 What an objective sees beside embeddings is the row of each clip: a class, a feature, a teacher's answer is looked up
 there by those that use it, so that the rest cannot.
 
@@ -32,7 +35,7 @@ from torch import nn
 
 import avlab
 from avlab.datasets import real
-from avlab.datasets.features import Features, world_features
+from avlab.datasets.features import Features, world_clips, world_features
 from avlab.losses.adversarial import AdversarialAlignment
 from avlab.losses.bags import mil_nce, sup_con
 from avlab.losses.clusters import cluster_labels, swapped_cluster_loss
@@ -63,6 +66,7 @@ from avlab.studies.projectors import Fitted, Objective, fit
 from avlab.study import Study, grid, run
 
 D, BATCH, STEPS, LR = 32, 128, 300, 2e-3
+ENCODER_STEPS = 200  # of whole encoders, which take a hundred times as long a step
 EQUAL_SECONDS = 1.0  # of training, where each gets the same time
 PROBE_ROWS = 1500
 TABLE = Path(avlab.__file__).parents[1] / "data" / "results" / "objectives.csv.gz"
@@ -330,30 +334,35 @@ OBJECTIVES: dict[str, Entry] = {
 }
 LINEAR = "linear CCA"  # no training: the objective to beat
 RIDGES = (1e-3, 1e-2, 1e-1)
-DATA = ("world", "letters", "sentences", "videos", "digits")
+DATA = ("world", "hard world", "letters", "sentences", "videos", "digits")
+WORLDS = {"world": (world_features, "L1"), "hard world": (world_features, "L3"), "clips": (world_clips, "L1")}
+ENCODED = "clips"  # the clips of "world" themselves, on which whole encoders learn by the leading objectives
+LEADING = ("InfoNCE", "contrastive", "hinge, sum", "N-pair", "VICReg", "InfoNCE, broken pairs")
 
 
 def load(data: str, seed: int = 0) -> tuple[Features, Features, int]:
     """Features to learn from and to test on, and how many of the first rows are no changed copies of others.
 
-    `data` is one of `DATA`; "world" and "digits" (which picture goes with which sound) depend on the seed, of the real
-    ones only the start of the projectors and the order of clips do. Kept in memory. Raises `ValueError` for another
-    name, and `FileNotFoundError` where real features are not there.
+    `data` is one of `DATA` or `ENCODED`. "world" is level L1, "hard world" L3: two sources, a room, sounds from outside
+    the picture. The world and "digits" (which picture goes with which sound) depend on the seed, of the other real ones
+    only the start of the networks and the order of clips do. Kept in memory. Raises `ValueError` for another name, and
+    `FileNotFoundError` where real features are not there.
     """
-    return _loaded(data, seed if data in ("world", "digits") else 0)
+    return _loaded(data, seed if data in WORLDS or data == "digits" else 0)
 
 
 @functools.lru_cache(maxsize=16)
 def _loaded(data: str, seed: int) -> tuple[Features, Features, int]:
-    if data == "world":
-        train, test = world_features("L1", seed=seed, train=1536, test=256)
+    if data in WORLDS:
+        reader, level = WORLDS[data]
+        train, test = reader(level, seed=seed, train=1536, test=256)
         return train, test, len(train)
     if data == "letters":
         train, test = real.avletters()
         return train, test, 416
     readers = {"sentences": real.grid_speech, "videos": real.ccv, "digits": lambda: real.spoken_digits(seed=seed)}
     if data not in readers:
-        raise ValueError(f"data must be one of {DATA}, got {data!r}")
+        raise ValueError(f"data must be one of {(*DATA, ENCODED)}, got {data!r}")
     train, test = readers[data]()
     return train, test, len(train)
 
@@ -364,17 +373,19 @@ def measure(
     *,
     setting: float | None = None,
     budget: Literal["steps", "time"] = "steps",
-    steps: int = STEPS,
+    steps: int | None = None,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Train two projectors by one objective and say what the space is good for, on test clips.
+    """Train two networks by one objective and say what the space is good for, on test clips.
 
-    `setting` is the value of the objective's own setting (None: the usual one). `budget` "steps" gives each `steps`;
+    `setting` is the value of the objective's own setting (None: the usual one). `budget` "steps" gives each `steps`
+    (None: 300, of whole encoders 200);
     "time" gives each about `EQUAL_SECONDS` of training on this machine, as many steps as fit. Returns `describe`'s
     metrics, and `ms a step` (median, with everything), `steps`, and `kept MB`: what one batch keeps for its way back,
     projectors and loss together. Raises `ValueError` for an unknown objective or budget.
     """
     train, test, originals = load(data, seed)
+    steps = steps or (ENCODER_STEPS if data == ENCODED else STEPS)
     return compete(objective, train, test, originals=originals, setting=setting, budget=budget, steps=steps, seed=seed)
 
 
@@ -426,6 +437,8 @@ def fit_named(
     if budget not in ("steps", "time"):
         raise ValueError(f'budget must be "steps" or "time", got {budget!r}')
     entry = OBJECTIVES[objective]
+    if train.audio.ndim > 2 and objective not in LEADING:
+        raise ValueError(f"whole encoders learn by {LEADING} here, got {objective!r}: take features instead of clips")
     setting = entry.values[1] if setting is None else setting
     by_row = replace(train, label=torch.arange(len(train)))
 
@@ -482,11 +495,13 @@ def study(
     seeds: Sequence[int] = range(5),
     values: int = 3,
     budgets: Sequence[str] = ("steps", "time"),
+    encoders: bool = False,
     jobs: int = 1,
     progress: bool = True,
 ) -> Study:
     """The grid: each objective, data set and seed, with 1 or 3 `values` of its setting; equal time at the usual one.
 
+    `encoders`: and the `LEADING` objectives with whole encoders, at the usual setting, for equal steps.
     `out` ends in .csv or .csv.gz; the runs are kept beside it as .jsonl, so that a killed study goes on. `jobs`
     processes of one thread each. The version of the code is that of the losses, metrics, data, training and this file.
     """
@@ -497,6 +512,8 @@ def study(
         wanted += grid(objective=[name], data=data, setting=[float(x) for x in chosen], budget=["steps"])
         if "time" in budgets and name != LINEAR:
             wanted += grid(objective=[name], data=data, setting=[float(usual[1])], budget=["time"])
+        if encoders and name in LEADING:
+            wanted += grid(objective=[name], data=[ENCODED], setting=[float(usual[1])], budget=["steps"])
     settings = {"seeds": seeds, "code": _sources(), "progress": progress}
     records = out.with_name(out.name.split(".")[0] + ".jsonl")
     if jobs == 1:
@@ -557,7 +574,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     given = parser.parse_args(arguments)
     quick = {"seeds": [0], "values": 1, "budgets": ["steps"], "data": given.data or ["world"]}
-    full = {"data": given.data or (DATA if os.environ.get("AVLAB_CLIPS") else ["world"])}
+    here = DATA if os.environ.get("AVLAB_CLIPS") else [name for name in DATA if name in WORLDS]
+    full = {"data": given.data or here, "encoders": not given.data}
     begun = time.perf_counter()
     found = study(given.out, jobs=given.jobs, **(quick if given.profile == "quick" else full))
     print(f"{found.made} runs made, {found.found} found, {len(found.failed)} failed", end=" ")
