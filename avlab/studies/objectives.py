@@ -66,7 +66,7 @@ from avlab.studies.projectors import Fitted, Objective, fit
 from avlab.study import Study, grid, run
 
 D, BATCH, STEPS, LR = 32, 128, 300, 2e-3
-ENCODER_STEPS = 200  # of whole encoders, which take a hundred times as long a step
+ENCODER_STEPS = 150  # of whole encoders, which take a hundred times as long a step
 EQUAL_SECONDS = 1.0  # of training, where each gets the same time
 PROBE_ROWS = 1500
 TABLE = Path(avlab.__file__).parents[1] / "data" / "results" / "objectives.csv.gz"
@@ -379,7 +379,7 @@ def measure(
     """Train two networks by one objective and say what the space is good for, on test clips.
 
     `setting` is the value of the objective's own setting (None: the usual one). `budget` "steps" gives each `steps`
-    (None: 300, of whole encoders 200);
+    (None: 300, of whole encoders 150);
     "time" gives each about `EQUAL_SECONDS` of training on this machine, as many steps as fit. Returns `describe`'s
     metrics, and `ms a step` (median, with everything), `steps`, and `kept MB`: what one batch keeps for its way back,
     projectors and loss together. Raises `ValueError` for an unknown objective or budget.
