@@ -351,7 +351,7 @@ def load(data: str, seed: int = 0) -> tuple[Features, Features, int]:
     return _loaded(data, seed if data in WORLDS or data == "digits" else 0)
 
 
-@functools.lru_cache(maxsize=None)  # of one study, all that its grid needs: 2 GB with whole clips
+@functools.cache  # of one study, all that its grid needs: 2 GB with whole clips
 def _loaded(data: str, seed: int) -> tuple[Features, Features, int]:
     if data in WORLDS:
         reader, level = WORLDS[data]
