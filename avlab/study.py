@@ -366,7 +366,8 @@ def _origin() -> dict[str, str]:
     except (OSError, subprocess.TimeoutExpired):
         named = ""  # installed as a package, without git: the hash of the code says which it was
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program, *arguments = sys.orig_argv  # with -m and the name of the module, which sys.argv has lost
+    command = shlex.join([Path(program).name, *arguments])
     return {"commit": named, "machine": machine, "command": command}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import subprocess
 import sys
@@ -11,12 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import chromium
+import nbformat
 from lessons import bring, run_all, serve
 from PIL import Image, ImageChops
 
 PLACE = Path(__file__).parents[2] / "docs"
 WIDTH, HEIGHT, TALL = 1100, 680, 1200  # pixels of the window
-LIMITS = {"lesson": 90_000, "atlas": 60_000, "explorer": 45_000, "card": 30_000, "site": 60_000}  # bytes
+LIMITS = {
+    "lesson": 90_000,
+    "atlas": 60_000,
+    "explorer": 45_000,
+    "card": 30_000,
+    "site": 60_000,
+    "race": 40_000,
+}  # bytes
 PLAYER = ".avlab-player[data-ready]:has(option:text-is('learned'))"
 
 
@@ -90,6 +99,16 @@ def site(page: Any) -> bytes:
         return page.screenshot()
 
 
+def race() -> bytes:
+    """The first picture of lesson 17: every objective by recall and by class."""
+    with tempfile.TemporaryDirectory() as home:
+        command = [sys.executable, "-m", "avlab.cli", "run", "17", "--out", home]
+        subprocess.run(command, check=True, cwd=PLACE.parent)
+        cells = nbformat.read(Path(home) / "17_objectives_face_off.ipynb", as_version=4).cells
+    pictures = [o.data["image/png"] for c in cells for o in c.get("outputs", ()) if "image/png" in o.get("data", {})]
+    return base64.b64decode(pictures[0])
+
+
 def _bring(page: Any, selector: str, cells: int) -> Any:
     if not bring(page, selector, cells):
         raise AssertionError(f"lesson 01 has no {selector}")
@@ -116,6 +135,8 @@ def main(names: list[str]) -> None:
         if "site" in names:
             taken["site"] = site(page)
         browser.close()
+    if "race" in names:
+        taken["race"] = race()
     for name, image in taken.items():
         path = PLACE / f"{name}.png"
         path.write_bytes(small(image, LIMITS[name]))
