@@ -68,9 +68,10 @@ def contrastive_loss(
     if distance not in ("cosine", "euclidean"):
         raise ValueError(f"distance must be 'cosine' or 'euclidean', got {distance!r}")
     if label is None:
-        match = torch.eye(B, dtype=torch.bool, device=audio.device)
+        own = torch.arange(B, device=audio.device), torch.arange(B, device=audio.device)
     else:
-        match = check_label(label, B)[:, None] == label
+        own = (check_label(label, B)[:, None] == label).nonzero(as_tuple=True)
+    near, far = len(own[0]), B * B - len(own[0])
     with full_precision(audio):
         apart = _distances(audio, visual, distance)  # (B, B)
         further = [
@@ -78,10 +79,10 @@ def contrastive_loss(
             for anchors, extra in ((audio, negatives_visual), (visual, negatives_audio))
             if extra is not None
         ]
-        near = int(match.sum())
-        far = B * B - near
-        pulled = _squares(apart.diagonal() if label is None else apart.masked_fill(~match, 0))
-        shortfall = F.relu((margin - apart).masked_fill(match, 0))
+        pulled = _squares(apart[own])
+        reach = apart.new_full((B, B), margin)  # how far a pair is pushed: those that match, not at all
+        reach[own] = -torch.inf
+        shortfall = F.relu(reach - apart)
         pushed, active = _squares(shortfall), shortfall.detach().sign().sum()
         for more in further:
             short = F.relu(margin - more)
